@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -65,7 +64,7 @@ class Lock:
         return Lock(state="failed" if failed else "completed", **fields)
 
 
-def wait_for(path: Path, *, timeout: float | None, pulse: Callable[[], None] = lambda: None) -> Lock:
+def wait_for(path: Path, *, timeout: float | None) -> Lock:
     """Wait until a lock is there.
 
     Parameters
@@ -74,8 +73,6 @@ def wait_for(path: Path, *, timeout: float | None, pulse: Callable[[], None] = l
         The lock.
     timeout : float or None
         Seconds; None waits for ever.
-    pulse : callable
-        Called between two looks; what it raises ends the waiting.
 
     Raises
     ------
@@ -88,7 +85,6 @@ def wait_for(path: Path, *, timeout: float | None, pulse: Callable[[], None] = l
     while (lock := Lock.read(path)) is None:
         if timeout is not None and time.monotonic() - start > timeout:
             raise StageTimeout(f"waited {timeout:g} s for the lock {path.name}, which did not appear")
-        pulse()
         time.sleep(POLL_SECONDS)
     if lock.state == "failed":
         # A chain of failures names the first one, not the whole chain.

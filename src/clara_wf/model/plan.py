@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from clara_wf.model.errors import ChartError
+
 #: Every variable of the stage contract begins with this.
 PREFIX = "NVIDIA_CLARA_"
 
@@ -45,9 +47,21 @@ class StagePlan:
 
     @property
     def timeout(self) -> float | None:
-        """Seconds that the stage may wait, and again work; None is no limit."""
-        text = self.variable("TIMEOUT")
-        return float(text) or None if text else None
+        """Seconds that the stage may wait, and again work; None is no limit.
+
+        Raises
+        ------
+        ChartError
+            The chart gives no number of seconds.
+        """
+        text = self.variable("TIMEOUT") or "0"
+        try:
+            seconds = float(text)
+        except ValueError:
+            seconds = -1.0
+        if not 0 <= seconds < float("inf"):
+            raise ChartError(f"the time-out {text!r} of stage {self.name} is no number of seconds")
+        return seconds or None
 
     def host_path(self, container_path: str) -> Path | None:
         """Translate a path in the container to one on the host; None where no mount holds it."""

@@ -10,6 +10,7 @@ import contextlib
 import json
 import logging
 import sys
+import traceback
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,12 +38,14 @@ class _JsonFormatter(logging.Formatter):
             if hasattr(record, name):
                 entry[name] = getattr(record, name)
         if record.exc_info:
-            entry["trace"] = self.formatException(record.exc_info)
+            # The place and the type, never the text of the error: it may quote what was read, and so a patient.
+            kind, _, trace = record.exc_info
+            entry["trace"] = "".join(traceback.format_tb(trace)) + (kind.__name__ if kind else "")
         return json.dumps(entry, ensure_ascii=False)
 
 
 class _BoundedHandler(logging.StreamHandler[TextIO]):
-    """Write to a file until it has reached its limit, then say so once and stop."""
+    """Write to a file until it has reached its limit or cannot be written; a log never ends the stage that it is of."""
 
     def __init__(self, stream: TextIO, limit: int) -> None:
         super().__init__(stream)
@@ -51,29 +54,45 @@ class _BoundedHandler(logging.StreamHandler[TextIO]):
     def emit(self, record: logging.LogRecord) -> None:
         if self._left <= 0:
             return
-        super().emit(record)
-        self._left = max(0, self._left - len(self.format(record).encode()) - 1)
+        line = self.format(record) + "\n"
+        self._left = max(0, self._left - len(line))
         if not self._left:
-            self.stream.write(
-                '{"level": "WARNING", "message": "the log has reached its limit; nothing more is kept"}\n'
-            )
-            self.flush()
+            line += '{"level": "WARNING", "message": "the log has reached its limit; nothing more is kept"}\n'
+        try:
+            self.stream.write(line)
+            self.stream.flush()
+        except OSError:  # the disk is full: standard error still has the line
+            self._left = 0
 
 
 @contextlib.contextmanager
 def logging_to(stage: str, job_id: str, path: Path | None) -> Iterator[logging.Logger]:
-    """Give a logger that writes to standard error and, if `path` is given, to that file."""
+    """Give a logger that writes to standard error and, if `path` is given and can be written, to that file."""
     logger = logging.getLogger(f"clara_wf.stage.{stage}")
     logger.setLevel(logging.DEBUG)
     logger.propagate = False
     formatter = _JsonFormatter(stage, job_id)
     with contextlib.ExitStack() as stack:
-        handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
-        if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            handlers.append(_BoundedHandler(stack.enter_context(path.open("a", encoding="utf-8")), LOG_LIMIT_BYTES))
-        for handler in handlers:
+
+        def add(handler: logging.Handler) -> None:
             handler.setFormatter(formatter)
             logger.addHandler(handler)
             stack.callback(logger.removeHandler, handler)
+
+        add(logging.StreamHandler(sys.stderr))
+        if path is not None:
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                stream = path.open("a", encoding="utf-8", errors="backslashreplace")
+            except OSError as fault:
+                logger.warning("the log file cannot be opened (errno %s); standard error has the log", fault.errno)
+            else:
+                stack.callback(_close, stream)
+                add(_BoundedHandler(stream, LOG_LIMIT_BYTES))
         yield logger
+
+
+def _close(stream: TextIO) -> None:
+    # On a full disk, closing tries once more to write what is left.
+    with contextlib.suppress(OSError):
+        stream.close()
