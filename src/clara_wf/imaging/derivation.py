@@ -1,0 +1,374 @@
+"""What every DICOM object that we derive has in common: whose it is, its UIDs, its dates, its equipment.
+
+The patient's and the study's attributes are taken over from the source as they are, since an archive files by them. The
+rest is a pure function of the source and the content: the same result made twice is the same object, byte for byte, and
+two objects that differ never share a UID (PS3.5 B.2, PS3.3 C.12.1.1.1).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset
+from pydicom.tag import Tag
+
+from clara_wf import __version__
+from clara_wf.imaging.record import SourceInstance, SourceSeries, VolumeRecord
+from clara_wf.imaging.volume import Volume
+from clara_wf.model.errors import DicomError, VolumeError
+
+MANUFACTURER = "clara-wf"
+NOT_FOR_CLINICAL_USE = "not for clinical use"
+#: The namespace of our UIDs; PS3.5 B.2 puts UUIDs under 2.25.
+_NAMESPACE = uuid.UUID("5a0bb0c5-4a2f-5c63-9f0c-7d1b4c1f2e57")
+#: Where a source says when it was made, best first.
+_MOMENTS = (
+    ("AcquisitionDate", "AcquisitionTime"),
+    ("ContentDate", "ContentTime"),
+    ("SeriesDate", "SeriesTime"),
+    ("StudyDate", "StudyTime"),
+)
+#: Content Date may not be empty; this one is nobody's.
+_NO_MOMENT = ("19000101", "000000")
+_TIME = re.compile(r"([01]\d|2[0-3])([0-5]\d([0-5]\d(\.\d{1,6})?)?)?")
+#: The series number of a derived series is the source's times this, plus a number for its kind.
+_SERIES_NUMBER_STEP = 100
+
+#: Patient, General Study, Patient Study, Clinical Trial Subject and Study modules (PS3.3 C.7.1, C.7.2): taken over.
+IDENTITY = (
+    *("PatientName", "PatientID", "IssuerOfPatientID", "TypeOfPatientID", "IssuerOfPatientIDQualifiersSequence"),
+    *("PatientBirthDate", "PatientBirthTime", "PatientSex", "OtherPatientIDsSequence", "OtherPatientIDs"),
+    *("OtherPatientNames", "EthnicGroup", "PatientComments", "QualityControlSubject", "PatientSpeciesDescription"),
+    *("PatientSpeciesCodeSequence", "PatientBreedDescription", "PatientBreedCodeSequence"),
+    *("BreedRegistrationSequence", "ResponsiblePerson", "ResponsiblePersonRole", "ResponsibleOrganization"),
+    *("PatientIdentityRemoved", "DeidentificationMethod", "DeidentificationMethodCodeSequence"),
+    *("StudyDate", "StudyTime", "ReferringPhysicianName", "StudyID", "AccessionNumber"),
+    *("IssuerOfAccessionNumberSequence", "StudyDescription", "PhysiciansOfRecord", "NameOfPhysiciansReadingStudy"),
+    *("ProcedureCodeSequence", "AdmittingDiagnosesDescription", "PatientAge", "PatientSize", "PatientWeight"),
+    *("Occupation", "AdditionalPatientHistory", "AdmissionID", "IssuerOfAdmissionIDSequence"),
+    *("PatientSexNeutered", "ServiceEpisodeID", "TimezoneOffsetFromUTC"),
+    *("ClinicalTrialSponsorName", "ClinicalTrialProtocolID", "ClinicalTrialProtocolName", "ClinicalTrialSiteID"),
+    *("ClinicalTrialSiteName", "ClinicalTrialSubjectID", "ClinicalTrialSubjectReadingID"),
+    *("ClinicalTrialTimePointID", "ClinicalTrialTimePointDescription"),
+)
+#: Of these, what an object must have, if empty (type 2).
+_MAY_BE_EMPTY = (
+    *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime"),
+    *("ReferringPhysicianName", "StudyID", "AccessionNumber"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WrittenObject:
+    """A DICOM object that was written and read back."""
+
+    path: Path  # where it lies
+    sop_class_uid: str  # (0008,0016)
+    sop_instance_uid: str  # (0008,0018)
+    series_uid: str  # (0020,000E)
+    size: int  # bytes
+    sha256: str  # of the file
+
+    @staticmethod
+    def of(path: Path, dataset: Dataset) -> WrittenObject:
+        """Describe a file from its dataset and its bytes."""
+        with path.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        return WrittenObject(
+            path=path,
+            sop_class_uid=str(dataset.SOPClassUID),
+            sop_instance_uid=str(dataset.SOPInstanceUID),
+            series_uid=str(dataset.SeriesInstanceUID),
+            size=path.stat().st_size,
+            sha256=sha256,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """What became of a volume."""
+
+    objects: tuple[WrittenObject, ...]  # in the order of the slices, where there are many
+    notes: tuple[str, ...] = ()  # what a reader of the objects should know; no patient data
+
+
+def derive_uid(*parts: str) -> str:
+    """Make the UID that belongs to these parts: the same parts give the same UID, anywhere."""
+    return f"2.25.{uuid.uuid5(_NAMESPACE, json.dumps(parts)).int}"
+
+
+def is_sound_uid(text: str) -> bool:
+    """Say whether a text may stand as a UID (PS3.5 section 9.1)."""
+    return len(text) <= 64 and re.fullmatch(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))+", text) is not None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """The source of a volume, ready to derive objects from it. Make it within `discreet`."""
+
+    source: SourceSeries  # as the record says
+    dataset: Dataset  # its attributes that can be written in `character_set`; not the study's UID
+    character_set: tuple[str, ...]  # Specific Character Set of derived objects
+    dropped: tuple[str, ...]  # keywords or tags of attributes that cannot be written
+    frame_of_reference_uid: str  # the source's, or one made from its series
+    has_frame_of_reference: bool  # whether it is the source's
+    recoded: bool  # whether the source declares another character set
+
+    @staticmethod
+    def of(record: VolumeRecord | None, volume: Volume, name: str) -> Origin:
+        """Read the source from a record.
+
+        Parameters
+        ----------
+        record : VolumeRecord or None
+            What lies beside the volume.
+        volume : Volume
+            The volume, [slice, row, column].
+        name : str
+            File name of the volume, for messages.
+
+        Raises
+        ------
+        VolumeError
+            There is no record, it names no source, or its source has another number of slices.
+        DicomError
+            The source lacks a UID that nothing can stand for.
+        """
+        if record is None or record.source is None:
+            raise VolumeError(
+                f"{name} does not come from DICOM, so a DICOM object cannot refer to it",
+                remedy="Start from a DICOM series with a workflow that begins with dicom-reader",
+            )
+        source = record.source
+        if len(source.instances) != volume.array.shape[0]:
+            raise VolumeError(
+                f"{name} has {volume.array.shape[0]} slices but its record names {len(source.instances)} source images"
+            )
+        _check_uids(source, name)
+        parsed, dropped = _parse(source.dataset)
+        declared = _character_set(parsed)
+        dataset, character_set, lost = _encodable(parsed, declared)
+        return Origin(
+            source=source,
+            dataset=dataset,
+            character_set=character_set,
+            dropped=(*dropped, *lost),
+            frame_of_reference_uid=source.frame_of_reference_uid or derive_uid("frame of reference", source.series_uid),
+            has_frame_of_reference=bool(source.frame_of_reference_uid),
+            recoded=character_set != declared,
+        )
+
+    @cached_property
+    def moment(self) -> tuple[str, str]:
+        """Date (DA) and time (TM) of derived objects: the source's, so that a repeat makes the same bytes.
+
+        The moment of computing is in the report.
+        """
+        stamp = str(self.dataset.get("AcquisitionDateTime", ""))
+        if _is_date(stamp[:8]) and _TIME.fullmatch(stamp[8:14]):
+            return stamp[:8], stamp[8:14]
+        for date_keyword, time_keyword in _MOMENTS:
+            date = str(self.dataset.get(date_keyword, "")).strip()
+            time = str(self.dataset.get(time_keyword, "")).strip()
+            if _is_date(date):
+                return date, time if _TIME.fullmatch(time) else "000000"
+        return _NO_MOMENT
+
+    def series_number(self, kind: int) -> int:
+        """Return a series number that sorts a derived series behind its source; IS holds 31 bits."""
+        number = _integer(self.dataset.get("SeriesNumber"))
+        if not 0 < number < 2**31 // _SERIES_NUMBER_STEP - 1:
+            number = _SERIES_NUMBER_STEP - 1
+        return number * _SERIES_NUMBER_STEP + kind
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Say what could not be taken over as it is: names of attributes, no values."""
+        notes = []
+        if not self.has_frame_of_reference:
+            notes.append("the source has no Frame of Reference UID; one was made from its Series Instance UID")
+        if self.dropped:
+            notes.append(f"source attributes that cannot be written were left out: {', '.join(self.dropped)}")
+        if self.recoded:
+            notes.append("texts are written as UTF-8, since the source's character set does not hold them")
+        return tuple(notes)
+
+    def stamp(self, target: Dataset) -> None:
+        """Write patient, study, dates and character set into a derived object."""
+        _remove(target, *IDENTITY, "InstanceCreationDate", "InstanceCreationTime", "SpecificCharacterSet")
+        for keyword in _MAY_BE_EMPTY:
+            setattr(target, keyword, "")
+        self.carry(target, *IDENTITY, "BodyPartExamined", "Laterality")
+        target.StudyInstanceUID = self.source.study_uid
+        target.FrameOfReferenceUID = self.frame_of_reference_uid
+        target.PositionReferenceIndicator = str(self.dataset.get("PositionReferenceIndicator", ""))
+        target.SeriesDate, target.SeriesTime = self.moment
+        target.ContentDate, target.ContentTime = self.moment
+        if self.character_set:
+            target.SpecificCharacterSet = list(self.character_set)
+
+    def carry(self, target: Dataset, *keywords: str) -> None:
+        """Take attributes over from the source, those that it has."""
+        for keyword in keywords:
+            if keyword in self.dataset:
+                target.add(self.dataset[keyword])
+
+    def mismatch(self, target: Dataset) -> str | None:
+        """Name an attribute of patient or study that an object read back does not have as the source has it."""
+        for keyword in IDENTITY:
+            wanted = self.dataset.get(keyword)
+            if wanted is not None and _comparable(target.get(keyword)) != _comparable(wanted):
+                return keyword
+        if target.get("StudyInstanceUID") != self.source.study_uid:
+            return "StudyInstanceUID"
+        if target.get("FrameOfReferenceUID") != self.frame_of_reference_uid:
+            return "FrameOfReferenceUID"
+        return None
+
+
+def reference(instance: SourceInstance) -> Dataset:
+    """Make the reference to a source image, or to a frame of it (PS3.3 table 10-3)."""
+    item = Dataset()
+    item.ReferencedSOPClassUID = instance.sop_class_uid
+    item.ReferencedSOPInstanceUID = instance.sop_instance_uid
+    if instance.frame is not None:
+        item.ReferencedFrameNumber = instance.frame
+    return item
+
+
+def content_digest(volume: Volume, record: VolumeRecord, *options: str) -> str:
+    """Digest all that a derived object is made of: voxels, geometry, source, labels, verdict, options, our version.
+
+    What differs from run to run (times, measured seconds) is no part of it, nor of the object.
+    """
+    digest = hashlib.sha256()
+    content: dict[str, Any] = {
+        **{key: value for key, value in asdict(record).items() if key not in {"provenance", "measurements"}},
+        "geometry": asdict(volume.geometry),
+        "options": options,
+        "type": volume.array.dtype.str,
+        "versions": (__version__, pydicom.__version__),
+    }
+    digest.update(json.dumps(content, sort_keys=True, default=float).encode())
+    for plane in volume.array:
+        digest.update(np.ascontiguousarray(plane).data)
+    return digest.hexdigest()
+
+
+def short(text: str, limit: int = 64) -> str:
+    """Cut a text to the length that its type allows (LO: 64), without characters that mean something in DICOM."""
+    text = " ".join(text.replace("\\", "/").split())
+    return text if len(text) <= limit else text[: limit - 3].rstrip() + "..."
+
+
+def _check_uids(source: SourceSeries, name: str) -> None:
+    for text, what in ((source.study_uid, "Study Instance UID"), (source.series_uid, "Series Instance UID")):
+        if not text:
+            raise DicomError(
+                f"the source of {name} has no {what}, so no object can be filed beside it",
+                remedy="Send the study through an archive that assigns it",
+            )
+    if any(not instance.sop_instance_uid or not instance.sop_class_uid for instance in source.instances):
+        raise DicomError(f"a source image of {name} has no SOP Instance UID or no SOP Class UID: it cannot be named")
+
+
+def _parse(model: Mapping[str, Any]) -> tuple[Dataset, list[str]]:
+    """Read a DICOM JSON model element by element, so that one broken element does not cost the others."""
+    dataset, dropped = Dataset(), []
+    for key, value in model.items():
+        try:
+            # A keyword is taken for a tag, too: it is how people write such files by hand.
+            tag = Tag(int(key, 16)) if re.fullmatch(r"[0-9A-Fa-f]{8}", key) else Tag(key)
+            dataset.update(Dataset.from_json({f"{tag:08X}": value}))
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, NotImplementedError):
+            # No `exc` is kept: its text quotes the value.
+            dropped.append(key)
+    return dataset, dropped
+
+
+def _character_set(parsed: Dataset) -> tuple[str, ...]:
+    declared = parsed.get("SpecificCharacterSet") or ()
+    return (declared,) if isinstance(declared, str) else tuple(str(item or "") for item in declared)
+
+
+def _encodable(parsed: Dataset, character_set: tuple[str, ...]) -> tuple[Dataset, tuple[str, ...], list[str]]:
+    """Find the character set in which all that is to be written comes back the same, and drop what never does."""
+    elements = [element for element in parsed if element.keyword != "SpecificCharacterSet"]
+    if character_set != ("ISO_IR 192",) and not all(_survives(element, character_set) for element in elements):
+        character_set = ("ISO_IR 192",)
+    kept, dropped = Dataset(), []
+    for element in elements:
+        if _survives(element, character_set):
+            kept.add(element)
+        else:
+            dropped.append(element.keyword or str(element.tag))
+    return kept, character_set, dropped
+
+
+def _survives(element: DataElement, character_set: tuple[str, ...]) -> bool:
+    """Say whether an element can be written and is read back the same."""
+    dataset = Dataset()
+    if character_set:
+        dataset.SpecificCharacterSet = list(character_set)
+    # A copy, since a name keeps the bytes that it was once encoded to.
+    dataset.add(DataElement(element.tag, element.VR, _fresh(element)))
+    try:
+        buffer = io.BytesIO()
+        dataset.save_as(buffer, implicit_vr=False, little_endian=True, enforce_file_format=False)
+        buffer.seek(0)
+        again = pydicom.dcmread(buffer, force=True)
+        return element.tag in again and _comparable(again[element.tag].value) == _comparable(element.value)
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, LookupError, NotImplementedError):
+        return False
+
+
+def _remove(target: Dataset, *keywords: str) -> None:
+    for keyword in keywords:
+        if keyword in target:
+            del target[keyword]
+
+
+def _fresh(element: DataElement) -> object:
+    if element.VR != "PN":
+        return element.value
+    if isinstance(element.value, Iterable) and not isinstance(element.value, str | pydicom.valuerep.PersonName):
+        return [str(name) for name in element.value]
+    return str(element.value)
+
+
+def _comparable(value: object) -> object:
+    """Bring a value to a form in which equal means the same in DICOM: padding and empty texts are nothing."""
+    if isinstance(value, pydicom.sequence.Sequence):
+        return [{element.tag: _comparable(element.value) for element in item} for item in value]
+    if isinstance(value, bytes):
+        return value.rstrip(b"\0")
+    if isinstance(value, Iterable) and not isinstance(value, str | pydicom.valuerep.PersonName):
+        return [_comparable(item) for item in value]
+    return "" if value is None else str(value).rstrip(" \0").rstrip("=^")
+
+
+def _is_date(text: str) -> bool:
+    try:
+        return re.fullmatch(r"\d{8}", text) is not None and bool(datetime.strptime(text, "%Y%m%d"))  # noqa: DTZ007
+    except ValueError:
+        return False
+
+
+def _integer(value: object) -> int:
+    try:
+        return int(str(value))
+    except (TypeError, ValueError):
+        return 0
