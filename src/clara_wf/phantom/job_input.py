@@ -1,0 +1,183 @@
+"""What a test job starts from, made on first use: `<root>/<job id>/<first stage>/input` and `<root>/<job id>/truth`.
+
+Everything is made in a folder beside and moved into place, the input last: an input that is there is complete. A stamp
+beside it says which generator made it and what it looked like; an input without its stamp, or changed since, belongs
+to the user and is never touched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import re
+import shutil
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from clara_wf.imaging.geometry import VolumeGeometry
+from clara_wf.model.errors import UsageError
+from clara_wf.model.files import UNFINISHED, fsync, write_atomically
+from clara_wf.phantom.dicom_series import write_ct_series
+from clara_wf.phantom.patient import EVERYDAY, Phantom, make_phantom
+from clara_wf.phantom.volume_input import generator_sha256, write_labels_input, write_truth, write_volume_input
+
+#: Called with the share done (0 to 1) and what is being done.
+Progress = Callable[[float, str], None]
+
+_STAGE_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_LOCK = ".test-data.lock"
+
+
+def ensure_test_data(
+    root: Path,
+    job_id: str,
+    first_stage: str,
+    *,
+    progress: Progress | None = None,
+    seed: int = 0,
+    geometry: VolumeGeometry = EVERYDAY,
+) -> Path:
+    """Make what a test job starts from, unless it is there.
+
+    Parameters
+    ----------
+    root
+        The folder `test-data`; made if missing.
+    job_id
+        A UUID; the job's folder.
+    first_stage
+        What the job starts with. `dicom-reader` gets a CT series, `dicom-writer` the true labels (`recon.seg.mhd`),
+        every other stage the image as a volume (`recon.mhd`).
+    progress
+        Told about each step.
+    seed, geometry
+        Of the phantom.
+
+    Returns
+    -------
+    Path
+        `<root>/<job id>`. Its `truth` is missing where the input is the user's own.
+
+    Raises
+    ------
+    UsageError
+        The job id is no UUID, the stage's name cannot be one, or there are no test data for the stage.
+    OSError
+        The folder cannot be written, or the disk is full; nothing half-made is left in place.
+    """
+    report = progress or _silent
+    job = root / _checked_job_id(job_id)
+    if not _STAGE_NAME.fullmatch(first_stage):
+        raise UsageError(
+            f"{first_stage!r} cannot be the name of a stage", remedy="Use lower-case letters, digits and -"
+        )
+    if first_stage == "recon":
+        raise UsageError(
+            "there are no test data for a job that starts with recon",
+            remedy="Put projections of your own in recon/input",
+        )
+    job.mkdir(parents=True, exist_ok=True)
+    stage = job / first_stage
+    made_by: dict[str, Any] = {
+        "generator": generator_sha256(),
+        "seed": seed,
+        "affine": geometry.affine.tolist(),
+        "shape": list(geometry.shape),
+    }
+    with _alone(job / _LOCK, report):
+        for leftover in job.glob(f"{UNFINISHED}*"):
+            shutil.rmtree(leftover)
+        if not _is_wanted(stage, made_by):
+            return job
+        with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=job) as temporary:
+            _make(Path(temporary), first_stage, seed, geometry, report)
+            _place(Path(temporary), job, stage, made_by)
+    report(1.0, "test data are ready")
+    return job
+
+
+def _checked_job_id(job_id: str) -> str:
+    try:
+        return str(uuid.UUID(job_id))
+    except ValueError as exc:
+        raise UsageError(
+            f"{job_id!r} is no job id", remedy="Give a UUID such as 00000000-0000-0000-0000-000000000000"
+        ) from exc
+
+
+@contextlib.contextmanager
+def _alone(lock: Path, report: Progress) -> Iterator[None]:
+    """Hold a lock that the system releases even when the process is killed."""
+    with lock.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            report(0.0, "waiting for another process that makes the same test data")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _is_wanted(stage: Path, made_by: dict[str, Any]) -> bool:
+    """Say whether the input must be made: it is missing, or ours, unchanged and out of date."""
+    folder = stage / "input"
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return True
+    try:
+        stamp = json.loads(_stamp_path(stage).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return False
+    return bool(stamp.get("made_by") != made_by and stamp.get("files") == _fingerprint(folder))
+
+
+def _make(folder: Path, first_stage: str, seed: int, geometry: VolumeGeometry, report: Progress) -> None:
+    report(0.05, "making the phantom")
+    phantom = make_phantom(geometry, seed=seed)
+    report(0.6, "writing the phantom")
+    (folder / "input").mkdir()
+    _write_input(folder / "input", first_stage, phantom)
+    report(0.9, "writing its truth")
+    (folder / "truth").mkdir()
+    write_truth(folder / "truth", phantom)
+    for path in folder.rglob("*"):
+        fsync(path)
+
+
+def _write_input(folder: Path, first_stage: str, phantom: Phantom) -> None:
+    if first_stage == "dicom-reader":
+        write_ct_series(folder, phantom.image, seed=phantom.truth.seed)
+    elif first_stage == "dicom-writer":
+        write_labels_input(folder, phantom)
+    else:
+        write_volume_input(folder, phantom)
+
+
+def _place(made: Path, job: Path, stage: Path, made_by: dict[str, Any]) -> None:
+    """Move what was made into place: truth, stamp, and the input as the last."""
+    stage.mkdir(exist_ok=True)
+    for old, name in ((job / "truth", "old truth"), (stage / "input", "old input")):
+        if old.exists():
+            old.rename(made / name)
+    (made / "truth").rename(job / "truth")
+    stamp = {"made_by": made_by, "files": _fingerprint(made / "input")}
+    write_atomically(_stamp_path(stage), json.dumps(stamp, indent=1) + "\n")
+    (made / "input").rename(stage / "input")
+    fsync(stage)
+    fsync(job)
+
+
+def _stamp_path(stage: Path) -> Path:
+    return stage / "input.stamp.json"
+
+
+def _fingerprint(folder: Path) -> list[list[str | int]]:
+    """Return name, size and time of change of every file: enough to notice a user's hand."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return [[path.relative_to(folder).as_posix(), path.stat().st_size, path.stat().st_mtime_ns] for path in files]
+
+
+def _silent(_share: float, _message: str) -> None:
+    """Report to nobody."""
