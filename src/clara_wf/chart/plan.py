@@ -1,0 +1,106 @@
+"""A rendered Job as a `Plan`.
+
+What a plan can say is taken over. What only a cluster can do anything with is left out on purpose, and listed here. All
+else is refused by name: a stage must not behave otherwise on a laptop than on a cluster without anybody being told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from clara_wf.chart.container import read_container
+from clara_wf.chart.manifest import Manifest
+from clara_wf.chart.volumes import read_volumes
+from clara_wf.model.errors import ChartError
+from clara_wf.model.plan import Plan, StagePlan
+
+WORKFLOW_LABEL = "clara-workflow/workflow"
+WORKFLOW_ID = "clara-workflow/workflow-id"
+JOB_LABEL = "clara-workflow/job-id"
+
+#: The pod's volume that holds the payload.
+PAYLOAD_VOLUME = "payload"
+
+_POD_READ = {"containers", "volumes", "restartPolicy"}
+# Where the pod runs, as whom, and from which registry: the cluster's business. On a laptop it runs here, as its user.
+_POD_OF_THE_CLUSTER = {
+    "affinity", "automountServiceAccountToken", "dnsConfig", "dnsPolicy", "enableServiceLinks", "hostname",
+    "imagePullSecrets", "nodeName", "nodeSelector", "preemptionPolicy", "priority", "priorityClassName",
+    "runtimeClassName", "schedulerName", "securityContext", "serviceAccount", "serviceAccountName",
+    "terminationGracePeriodSeconds", "tolerations", "topologySpreadConstraints",
+}  # fmt: skip
+_JOB_READ = {"template", "activeDeadlineSeconds", "backoffLimit", "completions", "parallelism"}
+# When the finished object goes away, and how the cluster counts: there is no object on a laptop.
+_JOB_OF_THE_CLUSTER = {"ttlSecondsAfterFinished", "suspend", "manualSelector", "selector"}
+
+
+def read_plan(manifests: Sequence[Manifest], chart: Path) -> Plan:
+    """Read a plan out of a rendered release.
+
+    Parameters
+    ----------
+    manifests : sequence of Manifest
+        All objects of the release: one Job, and the volumes that it claims.
+    chart : Path
+        The chart's folder, for the file names in errors.
+
+    Raises
+    ------
+    ChartError
+        The release has not exactly one Job, or the Job needs something that a plan cannot say. All faults are named
+        at once.
+    """
+    job = _the_job(manifests, chart)
+    faults: list[str] = []
+    spec = job.body["spec"]
+    pod = spec["template"]["spec"]
+    _check_job(spec, pod, faults)
+    volumes = read_volumes(pod, manifests, faults)
+    stages = tuple(read_container(container, volumes, faults) for container in pod.get("containers") or [])
+    payload = volumes.get(PAYLOAD_VOLUME)
+    if payload is None or payload.host is None:
+        faults.append(f"volumes: no volume '{PAYLOAD_VOLUME}' that lies on the host")
+    labels: Mapping[str, Any] = job.body["metadata"].get("labels") or {}
+    annotations: Mapping[str, Any] = job.body["metadata"].get("annotations") or {}
+    faults += [f"metadata.labels: no '{key}'" for key in (WORKFLOW_LABEL, JOB_LABEL) if key not in labels]
+    faults += [f"metadata.annotations: no '{key}'" for key in (WORKFLOW_ID,) if key not in annotations]
+    if faults or payload is None or payload.host is None:
+        raise ChartError(f"{chart / job.source}: the Job cannot be read as a plan: {'; '.join(faults)}")
+    deadline = spec.get("activeDeadlineSeconds")
+    return Plan(
+        workflow=str(labels[WORKFLOW_LABEL]),
+        workflow_id=str(annotations[WORKFLOW_ID]),
+        job_id=str(labels[JOB_LABEL]),
+        job_name=_job_name(stages),
+        payload=payload.host,
+        stages=stages,
+        deadline=None if deadline is None else float(deadline),
+    )
+
+
+def _the_job(manifests: Sequence[Manifest], chart: Path) -> Manifest:
+    jobs = [manifest for manifest in manifests if manifest.kind == "Job" and not manifest.is_hook]
+    if len(jobs) != 1:
+        raise ChartError(f"{chart}: renders to {len(jobs)} Jobs, a workflow is one")
+    return jobs[0]
+
+
+def _check_job(spec: Mapping[str, Any], pod: Mapping[str, Any], faults: list[str]) -> None:
+    faults += [f"spec.{key} is not supported" for key in spec if key not in _JOB_READ | _JOB_OF_THE_CLUSTER]
+    faults += [f"pod: {key} is not supported" for key in pod if key not in _POD_READ | _POD_OF_THE_CLUSTER]
+    # A second attempt would meet the locks of the first.
+    if spec.get("backoffLimit") != 0:
+        faults.append("spec.backoffLimit must be 0")
+    if spec.get("completions", 1) != 1 or spec.get("parallelism", 1) != 1:
+        faults.append("spec.completions and spec.parallelism must be 1")
+    if pod.get("restartPolicy") != "Never":
+        faults.append("pod: restartPolicy must be Never")
+    if not pod.get("containers"):
+        faults.append("pod: has no containers")
+
+
+def _job_name(stages: Sequence[StagePlan]) -> str:
+    """Return the job's name, which stands in the stages' variables alone, never in a label."""
+    return next((name for stage in stages if (name := stage.variable("JOBNAME"))), "")
