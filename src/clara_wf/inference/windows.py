@@ -1,0 +1,138 @@
+"""Windows: which parts of a grid a network is given, and how its answers become one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import product
+from math import ceil
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clara_wf.inference.description import IntTriple, Window
+from clara_wf.inference.engine import Network
+from clara_wf.model.errors import InputError
+
+Floats = NDArray[np.float32]
+
+
+def fitting(window: Window, shape: IntTriple) -> IntTriple:
+    """Return the window's size for an image of `shape`: as described, or grown until its output covers the image.
+
+    Raises
+    ------
+    InputError
+        The image is larger, and the network takes neither a larger window nor several.
+    """
+    if window.tiling:
+        return window.size
+    size = []
+    for axis in range(3):
+        lack = shape[axis] + 2 * window.margin[axis] - window.size[axis]
+        if lack > 0 and window.step[axis] == 0:
+            raise InputError(
+                f"the image has {shape[axis]} voxels on the network's grid, its window holds "
+                f"{window.size[axis] - 2 * window.margin[axis]} and cannot grow"
+            )
+        size.append(window.size[axis] + (ceil(lack / window.step[axis]) * window.step[axis] if lack > 0 else 0))
+    return size[0], size[1], size[2]
+
+
+def tiles(window: Window, shape: IntTriple) -> Iterator[IntTriple]:
+    """Give the first voxel of each window's output, in voxels of the image; negative where that is smaller.
+
+    As few windows as cover the image with the overlap asked for, evenly spread.
+    """
+    size = fitting(window, shape)
+    starts = []
+    for axis in range(3):
+        output = size[axis] - 2 * window.margin[axis]
+        spare = shape[axis] - output
+        if spare <= 0:
+            # The middle of the image in the middle of the window.
+            starts.append([spare // 2])
+            continue
+        count = ceil(spare / max(1.0, output * (1 - window.overlap))) + 1
+        starts.append([round(spare * index / (count - 1)) for index in range(count)])
+    for x, y, z in product(*starts):
+        yield x, y, z
+
+
+def infer(
+    network: Network,
+    window: Window,
+    image: Floats,
+    *,
+    wanted: NDArray[np.bool_] | None = None,
+    progress: Callable[[float], None] = lambda _: None,
+) -> Floats:
+    """Ask a network for its scores on a whole image.
+
+    Parameters
+    ----------
+    network : Network
+        Takes ``[1, x, y, z]``, gives ``[channel, x, y, z]`` shorter by the window's margin on each side.
+    window : Window
+        As the model's description says.
+    image : array
+        float32 on the network's grid, scaled.
+    wanted : array of bool, optional
+        Windows whose output holds none of these voxels are left out; their scores are the lowest of all.
+    progress : callable
+        Told the share of windows done.
+
+    Returns
+    -------
+    array
+        ``[channel, x, y, z]``, float32; the mean where windows overlap.
+    """
+    shape = (image.shape[0], image.shape[1], image.shape[2])
+    size = fitting(window, shape)
+    chosen = [start for start in tiles(window, shape) if wanted is None or wanted[_inside(start, size, window, shape)].any()]
+    total: Floats | None = None
+    count = np.zeros(shape, np.float32)
+    for index, start in enumerate(chosen):
+        answer = network.infer(_cut(image, start, size, window)[None])
+        expected = tuple(length - 2 * edge for length, edge in zip(size, window.margin, strict=True))
+        if answer.shape[1:] != expected:
+            raise InputError(
+                f"the network gave {answer.shape[1:]} voxels for a window of {size}; "
+                f"with the margin that its description names it should be {expected}"
+            )
+        if total is None:
+            total = np.zeros((answer.shape[0], *shape), np.float32)
+        place = _inside(start, size, window, shape)
+        part = tuple(
+            slice(position.start - first, position.stop - first) for position, first in zip(place, start, strict=True)
+        )
+        total[(slice(None), *place)] += answer[(slice(None), *part)]
+        count[place] += 1
+        progress((index + 1) / len(chosen))
+    if total is None:
+        return np.zeros((1, *shape), np.float32)
+    lowest = total.min()
+    np.divide(total, count, out=total, where=count > 0)
+    total[:, count == 0] = lowest
+    return total
+
+
+def _inside(start: IntTriple, size: IntTriple, window: Window, shape: IntTriple) -> tuple[slice, slice, slice]:
+    """Return the part of the image that a window's output covers."""
+    x, y, z = (
+        slice(max(first, 0), min(first + length - 2 * edge, limit))
+        for first, length, edge, limit in zip(start, size, window.margin, shape, strict=True)
+    )
+    return x, y, z
+
+
+def _cut(image: Floats, start: IntTriple, size: IntTriple, window: Window) -> Floats:
+    """Return a window of the image, padded where it looks beyond."""
+    cut: Floats = np.full(size, np.float32(window.padding), np.float32)
+    source, target = [], []
+    for first, length, edge, limit in zip(start, size, window.margin, image.shape, strict=True):
+        begin = first - edge
+        low, high = max(begin, 0), min(begin + length, limit)
+        source.append(slice(low, high))
+        target.append(slice(low - begin, high - begin))
+    cut[tuple(target)] = image[tuple(source)]
+    return cut
