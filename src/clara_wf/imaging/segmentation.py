@@ -20,7 +20,6 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code as DicomCode
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
-from pydicom.valuerep import format_number_as_ds
 
 from clara_wf import __version__
 from clara_wf.imaging.derivation import (
@@ -30,6 +29,7 @@ from clara_wf.imaging.derivation import (
     Written,
     WrittenObject,
     content_digest,
+    decimals,
     derive_uid,
     reference,
     short,
@@ -52,7 +52,13 @@ _NO_ALGORITHM = Algorithm(name="unspecified", version="unspecified", model="unsp
 
 
 def write_segmentation(
-    path: Path, volume: Volume, record: VolumeRecord | None, *, workflow: str, encoding: Encoding = "auto"
+    path: Path,
+    volume: Volume,
+    record: VolumeRecord | None,
+    *,
+    workflow: str,
+    encoding: Encoding = "auto",
+    name: str = "the volume",
 ) -> Written:
     """Write a label volume as one DICOM segmentation object.
 
@@ -70,6 +76,8 @@ def write_segmentation(
         Name of the workflow, a part of what the UIDs are derived from.
     encoding : {"auto", "binary", "labelmap"}, default "auto"
         "auto" is BINARY up to four labels, LABELMAP beyond.
+    name : str
+        What messages call the volume: its file's name.
 
     Raises
     ------
@@ -82,9 +90,9 @@ def write_segmentation(
         The disk is full or not writable.
     """
     with discreet():
-        origin = Origin.of(record, volume, path.name)
+        origin = Origin.of(record, volume, name)
         assert record is not None  # Origin.of refuses it  # noqa: S101
-        labels = _checked_labels(volume, record, path.name)
+        labels = _checked_labels(volume, record, name)
         binary = encoding == "binary" or (encoding == "auto" and len(labels) <= MOST_BINARY_LABELS)
         dataset = _build(volume, record, origin, labels, workflow, "BINARY" if binary else "LABELMAP")
         with replacing(path) as temporary:
@@ -204,11 +212,6 @@ def _stand_ins(geometry: VolumeGeometry) -> list[Dataset]:
         image.SliceThickness = image.SpacingBetweenSlices = decimals(geometry.spacing[0])[0]
         stand_ins.append(image)
     return stand_ins
-
-
-def decimals(*values: float) -> list[str]:
-    """Write numbers as decimal strings: as exact as 16 characters allow, about 1e-11 mm for a position."""
-    return [format_number_as_ds(float(value)) for value in values]
 
 
 def _describe(number: int, label: Label, algorithm: Algorithm, source_series_uid: str) -> SegmentDescription:
