@@ -21,6 +21,7 @@ _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _IMAGE = re.compile(r"(?P<repository>[\w.-]+(:\d+)?(/[\w.-]+)*(@sha256)?):(?P<tag>[\w.-]+)")
 _TEMPLATES = Path("charts/clara-workflow/templates/stages")
 _VALUES = Path("charts/clara-workflow/values.yaml")
+_LAST_KEY = "`stages:` must be the last key of the file, and each block must lie between its own marks."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,16 +182,14 @@ def _check_only_stage_differs(workspace: Workspace, without: str, with_stage: st
     try:
         less, more = documents(without), documents(with_stage)
     except YamlFault as exc:
-        raise ChartError(
-            f"{file}:{exc.line}: {exc.cause}", remedy="`stages:` must be the last key of the file."
-        ) from exc
+        raise ChartError(f"{file}:{exc.line}: {exc.cause}", remedy=_LAST_KEY) from exc
     stages = dict(_stages(more))
     removed = stages.pop(name, None)
     same = {**_top(less), "stages": dict(_stages(less))} == {**_top(more), "stages": stages}
     if removed is None or not same:
         raise ChartError(
             f"{file}: the block of stage '{name}' would not hold just this stage",
-            remedy="`stages:` must be the last key of the file, and each block must lie between its own marks.",
+            remedy=_LAST_KEY,
         )
 
 

@@ -80,7 +80,7 @@ def change(root: Path, changes: Mapping[Path, str | None]) -> None:
     try:
         for path, content in changes.items():
             if content is None:
-                _remove(root / path)
+                _remove(root, path)
             else:
                 (root / path).parent.mkdir(parents=True, exist_ok=True)
                 write_atomically(root / path, content)
@@ -137,10 +137,13 @@ def _undo(root: Path) -> None:
         shutil.rmtree(journal)
 
 
-def _remove(path: Path) -> None:
-    path.unlink()
-    if not any(path.parent.iterdir()):
-        path.parent.rmdir()
+def _remove(root: Path, path: Path) -> None:
+    """Remove a file, and the folders below `root` that it leaves empty."""
+    (root / path).unlink()
+    for folder in list(path.parents)[:-1]:
+        if any((root / folder).iterdir()):
+            break
+        (root / folder).rmdir()
 
 
 def _remove_new_folder(folder: Path) -> None:

@@ -88,7 +88,7 @@ def _add_claim(
 
 
 def _check_scratch(pod: Mapping[str, Any], volumes: Mapping[str, Volume], faults: list[str]) -> None:
-    """Refuse scratch space that stages share: a plan cannot say that, for one stage it has no effect but on a cluster."""
+    """Refuse scratch space that stages share, which a plan cannot say. For one stage alone it means nothing here."""
     users: dict[str, list[str]] = {}
     for container in pod.get("containers") or []:
         mounted = {str(mount.get("name")) for mount in container.get("volumeMounts") or []}
