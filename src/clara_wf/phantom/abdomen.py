@@ -124,18 +124,18 @@ def _organs(rng: np.random.Generator, lesions: int) -> Iterator[Part]:
 
 def _liver(rng: np.random.Generator, kidney: Shape, stomach: Shape, gallbladder: Shape) -> Shape:
     right = Superellipsoid(centre=_moved(rng, (-70, -2, 10), 2), radii=(67, 82, 92), exponent=2.3)
-    left = Superellipsoid(centre=_moved(rng, (-12, -42, 40), 2), radii=(62, 46, 48))
+    left = Superellipsoid(centre=_moved(rng, (-12, -42, 40), 2), radii=(57, 45, 47))
     spine_bed = Superellipsoid(centre=(0, 50, 0), radii=(36, 36, math.inf))
     back_bed = Superellipsoid(centre=(-36, 82, 0), radii=(31, 22, math.inf), exponent=2.6)
     gate = Superellipsoid(centre=(-14, 0, -36), radii=(38, 28, 42))
     body = Carved(
         shape=Union(shapes=(right, left), blend=34),
         minus=(
-            (kidney, 4.0, 10.0),
+            (kidney, 7.0, 12.0),
             (spine_bed, 0.0, 12.0),
             (back_bed, 4.0, 10.0),
             (gate, 0.0, 16.0),
-            (stomach, 3.0, 10.0),
+            (stomach, 4.0, 10.0),
             (gallbladder, 1.5, 6.0),
         ),
         within=((DIAPHRAGM, 3.0, 6.0), (CAVITY, 2.5, 6.0)),

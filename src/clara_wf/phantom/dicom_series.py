@@ -138,7 +138,7 @@ def _template(geometry: VolumeGeometry, name: str, seed: int) -> Dataset:
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.MediaStorageSOPClassUID = CTImageStorage
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    dataset.file_meta.ImplementationClassUID = _IMPLEMENTATION_UID
+    dataset.file_meta.ImplementationClassUID = UID(_IMPLEMENTATION_UID)
     dataset.file_meta.ImplementationVersionName = "CLARA_WF_PHANTOM"
     _describe_study(dataset, name, seed)
     _describe_grid(dataset, geometry)

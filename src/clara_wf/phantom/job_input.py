@@ -88,10 +88,12 @@ def ensure_test_data(
         "affine": geometry.affine.tolist(),
         "shape": list(geometry.shape),
     }
+    if not _is_wanted(stage, made_by):
+        return job
     with _alone(job / _LOCK, report):
         for leftover in job.glob(f"{UNFINISHED}*"):
             shutil.rmtree(leftover)
-        if not _is_wanted(stage, made_by):
+        if not _is_wanted(stage, made_by):  # another process has made it meanwhile
             return job
         with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=job) as temporary:
             _make(Path(temporary), first_stage, seed, geometry, report)
@@ -112,7 +114,7 @@ def _checked_job_id(job_id: str) -> str:
 @contextlib.contextmanager
 def _alone(lock: Path, report: Progress) -> Iterator[None]:
     """Hold a lock that the system releases even when the process is killed."""
-    with lock.open("w") as file:
+    with lock.open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

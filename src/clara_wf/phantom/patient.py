@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -24,11 +25,12 @@ EVERYDAY = VolumeGeometry(shape=(104, 256, 256), spacing=(3.0, 1.5, 1.5), origin
 #: The same field of view as a clinical series of 512 x 512.
 CLINICAL = VolumeGeometry(shape=(120, 512, 512), spacing=(2.6, 0.75, 0.75), origin=(-196.375, -184.375, -150.0))
 
-#: Beads on the skin. Their triangle has no symmetry: every flip, swap of axes or wrong spacing moves one of them.
+#: Beads held a centimetre off the skin, so that air is all around them. Their triangle has no symmetry:
+#: every flip, swap of axes or wrong spacing moves one of them.
 MARKERS = (
-    Marker(name="front left", centre=(72.0, -120.0, 56.0), radius=5.0, hu=2400.0),
-    Marker(name="right flank", centre=(-176.0, -22.0, -41.0), radius=5.0, hu=2400.0),
-    Marker(name="front right, low", centre=(-34.0, -126.0, -94.0), radius=5.0, hu=2400.0),
+    Marker(name="front left", centre=(72.0, -128.0, 56.0), radius=5.0, hu=2400.0),
+    Marker(name="right flank", centre=(-184.0, -22.0, -41.0), radius=5.0, hu=2400.0),
+    Marker(name="front right, low", centre=(-34.0, -134.0, -94.0), radius=5.0, hu=2400.0),
 )
 
 
@@ -65,6 +67,7 @@ class Phantom:
     truth: Truth
 
 
+@lru_cache(maxsize=4)  # half a second each, and one patient is often seen on several grids
 def make_anatomy(
     seed: int = 0, *, region: Region = "abdomen", organs: bool = True, lesions: int = 3, markers: bool = True
 ) -> Anatomy:

@@ -96,9 +96,10 @@ class _Painter:
     def paint(self, first: int, tissues: npt.NDArray[np.uint8]) -> FloatArray:
         """Paint all parts onto the slab that begins at slice `first`; fill `tissues`, return the densities."""
         density = np.full(tissues.shape, AIR, dtype=np.float32)
+        x, y, z = _coordinates(self._affine, first, tissues.shape)
         for index, crop in self._crops(first, tissues.shape):
             part = self._parts[index]
-            distance = part.shape.distance(*_coordinates(self._affine, first, crop))
+            distance = part.shape.distance(_cropped(x, crop), _cropped(y, crop), _cropped(z, crop))
             share = np.clip(np.float32(0.5) - distance * np.float32(1 / self._edge), 0, 1)
             if not share.any():
                 continue
@@ -126,18 +127,21 @@ class _Painter:
                 yield int(index), (slice(start[0], stop[0]), slice(start[1], stop[1]), slice(start[2], stop[2]))
 
 
-def _coordinates(
-    affine: npt.NDArray[np.float64], first: int, crop: _Slices
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return x, y, z (LPS, mm) of a crop of the slab at `first`, each only as large as the grid's direction demands."""
-    slices, rows, columns = np.ogrid[crop]
-    indices = (slices + first, rows, columns)
+def _coordinates(affine: npt.NDArray[np.float64], first: int, shape: tuple[int, ...]) -> list[FloatArray]:
+    """Return x, y, z (LPS, mm) of a slab's voxels, each only as large as the grid's direction demands."""
+    slices, rows, columns = np.ogrid[: shape[0], : shape[1], : shape[2]]
     coordinates: list[FloatArray] = []
     for axis in range(3):
         total = np.full((1, 1, 1), affine[axis, 3])
-        for index, step in zip(indices, affine[axis, :3], strict=True):
+        for index, step in zip((slices + first, rows, columns), affine[axis, :3], strict=True):
             if step:
                 total = total + index * step
         coordinates.append(total.astype(np.float32))
-    x, y, z = coordinates
-    return x, y, z
+    return coordinates
+
+
+def _cropped(coordinate: FloatArray, crop: _Slices) -> FloatArray:
+    """Return the part of a coordinate that belongs to a crop; an axis along which it is constant stays as it is."""
+    return coordinate[
+        tuple(part if size > 1 else slice(None) for part, size in zip(crop, coordinate.shape, strict=True))
+    ]

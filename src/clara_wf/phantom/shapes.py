@@ -22,8 +22,9 @@ import numpy.typing as npt
 FloatArray = npt.NDArray[np.float32]
 Point = tuple[float, float, float]
 
-# A radial distance divides by the radial coordinate, which is 0 at the very centre.
-_CENTRE = np.float32(1e-6)
+# A radial distance divides by the radial coordinate, which is 0 at the very centre; below this share of a radius is
+# the centre.
+_CENTRE = np.float32(1e-4)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,8 +99,9 @@ class Superellipsoid:
             squares = squares + square
             powers = powers + power
         level = np.sqrt(powers) if self.exponent == 2.0 else powers ** np.float32(1 / self.exponent)
-        length = np.sqrt(squares)
-        return np.asarray(length - length / (level + _CENTRE), dtype=np.float32)
+        # At the very centre every direction is as good: the limits of length and level are in the ratio of a radius.
+        length = np.maximum(np.sqrt(squares), _CENTRE * np.float32(min(self.radii)))
+        return np.asarray(length - length / np.maximum(level, _CENTRE), dtype=np.float32)
 
 
 @dataclass(frozen=True, kw_only=True)
