@@ -324,5 +324,3 @@ class _Reader:
         if any(number != int(number) or number < 0 for number in numbers):
             self.faults.append(f"{where} are no whole numbers: {value!r}")
         return int(numbers[0]), int(numbers[1]), int(numbers[2])
-
-

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,9 @@ class Network(Protocol):
     def infer(self, window: Floats) -> Floats:
         """Run ``[channel, x, y, z]`` and return the same, as the network gives it."""
 
+    def release(self) -> None:
+        """Give the working memory back; the next `prepare` or `infer` takes it again."""
+
 
 class OpenVinoNetwork:
     """A network in OpenVINO, on the processor.
@@ -63,6 +66,7 @@ class OpenVinoNetwork:
         native = "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         self._precision = "bf16" if native and precision == "auto" else "f32"
         self._shape: IntTriple | None = None
+        self._request: Any = None
         try:
             self._model = self._core.read_model(path)
         except RuntimeError as exc:
@@ -81,6 +85,7 @@ class OpenVinoNetwork:
         """Compile for a window: less memory and time than a graph that takes any shape."""
         if shape == self._shape:
             return
+        self.release()
         channels = self._model.input().partial_shape[1]
         try:
             self._model.reshape([1, channels.get_length() if channels.is_static else 1, *shape])
@@ -104,3 +109,8 @@ class OpenVinoNetwork:
             raise EngineError(f"the network failed on a window of {(x, y, z)}") from exc
         output: Floats = result[0][0].copy()
         return output
+
+    def release(self) -> None:
+        """Drop what was compiled: a network that has answered must not hold gigabytes while another works."""
+        self._request = None
+        self._shape = None

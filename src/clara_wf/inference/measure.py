@@ -51,7 +51,10 @@ class Measurer:
         measured: dict[str, Mapping[str, object]] = {}
         for sums, label in zip(self._sums, self._labels, strict=True):
             count = sums[0]
-            entry: dict[str, object] = {"voxels": int(count), "volume_ml": round(float(count * self._geometry.voxel_ml), 3)}
+            entry: dict[str, object] = {
+                "voxels": int(count),
+                "volume_ml": round(float(count * self._geometry.voxel_ml), 3),
+            }
             if count:
                 mean = sums[4] / count
                 entry["centroid_mm"] = [round(float(x), 3) for x in self._geometry.index_to_world(sums[1:4] / count)]

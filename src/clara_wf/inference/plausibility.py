@@ -44,7 +44,9 @@ def judge(
     if not mask.any():
         return Verdict(status="none", reasons=(f"the network found no {name}", *view.reasons))
     reasons = list(view.reasons)
-    implausible = [] if bounds is None else _faults(mask, values, grid, bounds=bounds, share=share, view=view, name=name)
+    implausible = (
+        [] if bounds is None else _faults(mask, values, grid, bounds=bounds, share=share, view=view, name=name)
+    )
     reasons += implausible
     # Where not even a lung is in view, an odd find is most likely none at all: a pelvis.
     if view.reasons and implausible:
@@ -82,7 +84,5 @@ def _faults(
             )
     ml = float(mask.sum()) * grid.voxel_ml
     if not bounds.volume_ml[0] <= ml <= bounds.volume_ml[1]:
-        faults.append(
-            f"the {name}'s {ml:.0f} ml are not within {bounds.volume_ml[0]:.0f} to {bounds.volume_ml[1]:.0f}"
-        )
+        faults.append(f"the {name}'s {ml:.0f} ml are not within {bounds.volume_ml[0]:.0f} to {bounds.volume_ml[1]:.0f}")
     return faults

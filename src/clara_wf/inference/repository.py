@@ -81,9 +81,7 @@ def find_model(root: Path, name: str) -> InstalledModel:
         file, sha256 = folder / str(content["file"]), str(content["sha256"])
     except (ValueError, KeyError, TypeError) as exc:
         raise _damaged(name, f"{RECEIPT} is broken") from exc
-    return InstalledModel(
-        name=name, folder=folder, file=file, sha256=sha256, description=load(folder / FILE_NAME)
-    )
+    return InstalledModel(name=name, folder=folder, file=file, sha256=sha256, description=load(folder / FILE_NAME))
 
 
 def verify(model: InstalledModel) -> None:

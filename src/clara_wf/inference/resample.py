@@ -26,9 +26,7 @@ _PARALLEL_SHARE = 0.1
 _OWN_AXES_DEGREES = 5.0
 
 
-def canonical_grid(
-    geometry: VolumeGeometry, orientation: str, spacing: tuple[float, float, float]
-) -> VolumeGeometry:
+def canonical_grid(geometry: VolumeGeometry, orientation: str, spacing: tuple[float, float, float]) -> VolumeGeometry:
     """Lay a grid over a volume, with axes as `orientation` names them.
 
     Parameters

@@ -120,7 +120,9 @@ class Segmenter:
             self._organ.check(volume, modality)
         description = self._model.description
         if modality and description.modality and modality != description.modality:
-            raise UnsuitableVolume(f"its modality is {modality}, the model {self._model.name} takes {description.modality}")
+            raise UnsuitableVolume(
+                f"its modality is {modality}, the model {self._model.name} takes {description.modality}"
+            )
         coarsest = max(volume.geometry.spacing)
         if coarsest > description.max_spacing:
             raise UnsuitableVolume(
@@ -209,6 +211,7 @@ class Segmenter:
             image,
             progress=lambda share: progress(0.15 + 0.7 * share, f"running {self._model.name}"),
         )
+        self._network.release()
         clock.lap("network")
         scores, share = clean(_checked(scores, self._model), description)
         first = description.labels[0]
@@ -242,6 +245,7 @@ class Segmenter:
             wanted=inside,
             progress=lambda share: progress(0.45 + 0.4 * share, f"running {self._model.name}"),
         )
+        self._network.release()
         clock.lap("network")
         scores = _checked(scores, self._model)
         for channel in scores:

@@ -88,7 +88,9 @@ def infer(
     """
     shape = (image.shape[0], image.shape[1], image.shape[2])
     size = fitting(window, shape)
-    chosen = [start for start in tiles(window, shape) if wanted is None or wanted[_inside(start, size, window, shape)].any()]
+    chosen = [
+        start for start in tiles(window, shape) if wanted is None or wanted[_inside(start, size, window, shape)].any()
+    ]
     total: Floats | None = None
     count = np.zeros(shape, np.float32)
     for index, start in enumerate(chosen):

@@ -1,0 +1,141 @@
+"""What the segmenting stages have in common: volumes in, label maps with their records and pictures out.
+
+Every volume of the input is tried, and one that cannot be labelled hides no other. `segmentation.json` says what became
+of each.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import clara_wf
+from clara_wf.imaging.metaimage import open_writer, read_volume
+from clara_wf.imaging.preview import draw_preview
+from clara_wf.imaging.record import Step, VolumeRecord, read_record, write_record
+from clara_wf.imaging.volume import Volume
+from clara_wf.inference.segment import Segmentation, Segmenter, UnsuitableVolume
+from clara_wf.model.errors import InputError, VolumeError
+from clara_wf.model.files import write_atomically
+from clara_wf.stage import StageContext
+
+SUMMARY = "segmentation.json"
+SCHEMA = "clara-wf/segmentation/1"
+_SUFFIX = ".seg.mhd"
+Progress = Callable[[float, str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What became of a volume."""
+
+    volume: str  # its file in the input
+    status: str  # ok, review, none; refused: the model does not take it; failed: it could not be read
+    reasons: tuple[str, ...] = ()  # a sentence each
+    labels: str = ""  # the label map's file in the output
+    measurements: Mapping[str, Mapping[str, object]] | None = None
+
+
+def label_volumes(context: StageContext, segmenter: Segmenter) -> None:
+    """Label every volume of a stage's input that a model takes.
+
+    Raises
+    ------
+    InputError
+        There is no volume, or none that the model takes; the message says why not, volume by volume.
+    """
+    paths = _volumes(context.inputs)
+    outcomes = []
+    for index, path in enumerate(paths):
+
+        def progress(fraction: float, text: str, index: int = index, path: Path = path) -> None:
+            context.progress((index + fraction) / len(paths), f"{path.stem}: {text}")
+
+        try:
+            outcomes.append(_label(context, segmenter, path, progress))
+        except UnsuitableVolume as fault:
+            outcomes.append(Outcome(volume=path.name, status="refused", reasons=(str(fault),)))
+        except VolumeError as fault:
+            outcomes.append(Outcome(volume=path.name, status="failed", reasons=(str(fault),)))
+        context.log.info("%s: %s", path.stem, "; ".join((outcomes[-1].status, *outcomes[-1].reasons)))
+    summary = {"schema": SCHEMA, "model": segmenter.model.name, "volumes": [asdict(outcome) for outcome in outcomes]}
+    write_atomically(context.output_folder / SUMMARY, json.dumps(summary, indent=2) + "\n")
+    if not any(outcome.labels for outcome in outcomes):
+        faults = "; ".join(f"{outcome.volume}: {', '.join(outcome.reasons)}" for outcome in outcomes)
+        raise InputError(f"the model {segmenter.model.name} takes none of {len(outcomes)} volumes: {faults}")
+    context.progress(1.0, "done")
+
+
+def _volumes(inputs: Path) -> list[Path]:
+    """Return the volumes of a folder, without label maps, or the one that a file's name says."""
+    if inputs.is_file():
+        return [inputs]
+    if not inputs.is_dir():
+        raise InputError(f"there is no input {inputs.name}", remedy="See what the stage before wrote")
+    found = sorted(path for path in inputs.glob("*.mhd") if not path.name.endswith(_SUFFIX))
+    if not found:
+        raise InputError("there is no volume (*.mhd) in the input", remedy="See what the stage before wrote")
+    return found
+
+
+def _label(context: StageContext, segmenter: Segmenter, path: Path, progress: Progress) -> Outcome:
+    """Label a volume and write its label map, record and picture."""
+    started = datetime.now(UTC)
+    record = read_record(path) or VolumeRecord(kind="image")
+    if record.kind != "image":
+        raise UnsuitableVolume("it holds labels, not an image")
+    volume = read_volume(path)
+    segmenter.check(volume, record.modality)
+    output = _output(context, path)
+    with open_writer(output, volume.geometry, "u1") as labels:
+        # Without a record nothing says HU; the field-of-view check tells where the values are none.
+        result = segmenter.segment(volume, labels, units=record.units or "HU", progress=progress)
+        done = _record(context, record, result, started)
+        picture = draw_preview(
+            volume,
+            Volume(geometry=volume.geometry, array=labels),
+            result.labels,
+            verdict=result.verdict,
+            title=f"{result.algorithm.model} {result.algorithm.version}",
+        )
+        write_record(output, done)
+        write_atomically(output.with_suffix(".preview.png"), picture)
+    return Outcome(
+        volume=path.name,
+        status=result.verdict.status,
+        reasons=result.verdict.reasons,
+        labels=output.name,
+        measurements=result.measurements,
+    )
+
+
+def _output(context: StageContext, path: Path) -> Path:
+    """Return where the labels go: ``<name>.seg.mhd``, or what OUTPUTS names if that is a file."""
+    outputs = context.outputs
+    if outputs.suffix == ".mhd" and not outputs.is_dir():
+        return outputs
+    return context.output_folder / f"{path.stem}{_SUFFIX}"
+
+
+def _record(context: StageContext, source: VolumeRecord, result: Segmentation, started: datetime) -> VolumeRecord:
+    """Say what the labels mean and what was done, beside what is known of the source."""
+    step = Step(
+        stage=context.stage,
+        version=clara_wf.__version__,
+        started=started.isoformat(timespec="milliseconds"),
+        ended=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        detail={f"{name}_s": seconds for name, seconds in result.seconds.items()} | {"engine": result.algorithm.engine},
+    )
+    return replace(
+        source,
+        kind="labels",
+        units="",
+        labels=result.labels,
+        verdict=result.verdict,
+        algorithm=result.algorithm,
+        measurements=result.measurements,
+        provenance=(*source.provenance, step),
+    )
