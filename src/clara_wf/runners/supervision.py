@@ -1,0 +1,190 @@
+"""One stage under supervision: from its start to the record of its end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from clara_wf.model.events import Event, StageWorking
+from clara_wf.model.job import StageRecord
+from clara_wf.model.locks import Lock, now
+from clara_wf.model.plan import StagePlan
+from clara_wf.model.states import StageState
+from clara_wf.runners.child import Child, Program
+from clara_wf.runners.limits import Limits
+from clara_wf.runners.output import StageOutput
+from clara_wf.runners.paths import lock_path
+from clara_wf.runners.usage import MemoryWatch
+from clara_wf.runners.verdict import Ending, judge
+from clara_wf.runners.watch import Watch
+from clara_wf.runners.workspace import is_filled
+
+#: Read of a stream before the others get their turn.
+_READ_BYTES = 1024 * 1024
+
+
+class Supervised:
+    """A stage, its process, and what is known of it."""
+
+    def __init__(self, program: Program, before: StagePlan | None, job_id: str, logs: Path, limits: Limits) -> None:
+        self.name = program.stage.name
+        self.record: StageRecord | None = None  # set when it has ended
+        self._program = program
+        self._limits = limits
+        self._lock = lock_path(program.stage)
+        self._awaited = lock_path(before) if before is not None else None
+        self._log = program.stage.folder("LOGNAME")
+        self._output = StageOutput(self.name, job_id, logs / f"{self.name}.out", limits)
+        self._child: Child | None = None
+        self._ready: float | None = None  # when it had what it waits for
+        self._working: float | None = None  # when it said, or was taken, to work
+        self._next_sample = 0.0
+        self._reason, self._canceled = "", False
+        self._kill_at: float | None = None
+
+    @property
+    def failed(self) -> bool:
+        """Whether it ended without completing, through its own fault."""
+        return self.record is not None and self.record.state is StageState.FAILED
+
+    @property
+    def has_exited(self) -> bool:
+        """Whether its process has ended and waits to be collected."""
+        return self._child is not None and self._child.has_exited
+
+    def start(self, watch: Watch, *, keep_open: int, first_core: int) -> None:
+        """Start the process; one that cannot be started has failed."""
+        try:
+            self._child = Child(self._program, keep_open=(keep_open,), first_core=first_core)
+        except OSError as fault:
+            message = f"its program cannot be started: {fault.strerror or type(fault).__name__}"
+            self._leave_lock(message)
+            self.record = StageRecord(name=self.name, state=StageState.FAILED, message=message)
+            return
+        self._memory = MemoryWatch(self._child.pid)
+        watch.add(self.name, self._child.pid, self._child.streams)
+
+    def read(self, stream: str, watch: Watch) -> Iterator[Event]:
+        """Read what there is of one of its streams."""
+        if self._child is None:
+            return
+        descriptor = self._child.streams[stream]
+        left = _READ_BYTES
+        while left > 0:
+            try:
+                data = os.read(descriptor, 65536)
+            except BlockingIOError:
+                return
+            left -= len(data)
+            for event in self._output.feed(stream, data):
+                if isinstance(event, StageWorking):
+                    known, self._working = self._working is not None, time.monotonic()
+                    if known:  # taken for working while it still prepared itself
+                        continue
+                yield event
+            if not data:
+                watch.forget_stream(descriptor)
+                return
+
+    def check(self, moment: float) -> Iterator[Event]:
+        """Look at clocks, memory and log; end the stage if it must not go on."""
+        if self._child is None:
+            return
+        if self._ready is None and (self._awaited is None or self._awaited.exists()):
+            self._ready = moment
+        if self._ready is not None and self._working is None and not self._output.has_spoken:
+            # No stage of ours, or one that is still preparing itself.
+            self._working = moment
+            yield StageWorking(stage=self.name)
+        if self._kill_at is not None:
+            if moment > self._kill_at:
+                self.kill()
+            return
+        self._check_time(moment)
+        self._check_log()
+        if moment > self._next_sample:
+            self._check_memory()
+            # Looking must not cost more than one part in twenty of a core.
+            self._next_sample = moment + max(self._limits.tick, 20 * (time.monotonic() - moment))
+
+    def _check_time(self, moment: float) -> None:
+        seconds = self._program.stage.timeout
+        since = self._working or self._ready
+        if seconds is not None and since is not None and moment - since > seconds + self._limits.overtime:
+            self.end(f"worked for more than {seconds:g} s, its time-out, and did not stop")
+
+    def _check_log(self) -> None:
+        if self._log is not None:
+            with contextlib.suppress(OSError):
+                size = self._log.stat().st_size
+                if size > self._limits.log_bytes:
+                    limit = self._limits.log_bytes / 1024**2
+                    self.end(f"its log {self._log.name} grew past {limit:g} MiB")
+
+    def _check_memory(self) -> None:
+        fault = self._memory.sample(self._program.stage.resources.memory)
+        if fault:
+            self.end(fault)
+            self.kill()  # it takes more every moment
+
+    def end(self, reason: str, *, canceled: bool = False) -> None:
+        """Ask the stage to end, and say why in its lock before it does: the first word counts."""
+        if self._child is None or self.record is not None or self._reason:
+            return
+        self._reason, self._canceled = reason, canceled
+        self._kill_at = time.monotonic() + self._limits.grace
+        self._leave_lock(reason)
+        self._child.ask_to_end()
+
+    def kill(self) -> None:
+        """End the stage and everything that it started, without asking."""
+        if self._child is not None and self.record is None:
+            self._child.kill()
+
+    def collect(self, watch: Watch) -> Iterator[Event]:
+        """Take what is left of an ended stage: its children, its last words, its record."""
+        if self._child is None:
+            return
+        ended = time.monotonic()
+        self._child.kill()
+        for stream in self._child.streams:
+            yield from self.read(stream, watch)
+        for stream, descriptor in self._child.streams.items():
+            yield from self._output.feed(stream, b"")
+            watch.forget_stream(descriptor)
+        usage = self._child.collect()
+        watch.forget(self._child.pid)
+        self._child.close()
+        self._output.close()
+        with contextlib.suppress(OSError):
+            lock = Lock.read(self._lock)
+        state, message = judge(
+            Ending(
+                exit_code=usage.exit_code,
+                lock=lock,
+                has_output=is_filled(self._program.stage),
+                reason=self._reason,
+                canceled=self._canceled,
+            )
+        )
+        if lock is None:
+            self._leave_lock(message)
+        self.record = StageRecord(
+            name=self.name,
+            state=state,
+            message=message,
+            exit_code=usage.exit_code,
+            wall_s=round(ended - self._child.started, 3),
+            work_s=round(ended - self._working, 3) if self._working is not None else None,
+            cpu_s=usage.cpu_s,
+            peak_bytes=max(usage.peak_bytes, self._memory.peak) or None,
+        )
+
+    def _leave_lock(self, message: str) -> None:
+        """Say on the stage's behalf that it failed, so that nobody waits for it."""
+        lock = Lock(stage=self.name, state="failed", message=message, ended=now(), image=self._program.stage.image)
+        with contextlib.suppress(OSError):  # the run ends the others anyway
+            lock.write(self._lock)

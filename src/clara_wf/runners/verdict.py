@@ -1,0 +1,89 @@
+"""How a stage ended: decided here from what was seen, without looking at anything. Who sees and acts is the runner."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass
+
+from clara_wf.model.job import Job, StageRecord
+from clara_wf.model.locks import Lock
+from clara_wf.model.states import JobState, JobStatus, StageState
+
+#: Shells and containers report the end by signal n as exit code 128 + n.
+_SHELL_SIGNAL = 128
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ending:
+    """What a runner sees of a stage that has ended."""
+
+    exit_code: int  # negative: ended by that signal
+    lock: Lock | None  # what it said itself, or the runner on its behalf
+    has_output: bool  # there is something in its output folder
+    reason: str = ""  # why the runner ended it; empty: it ended by itself
+    canceled: bool = False  # the runner ended it through no fault of its own
+
+
+def judge(ending: Ending) -> tuple[StageState, str]:
+    """Return the state of an ended stage and, unless it completed, why in one line.
+
+    A stage has completed when it left a lock that says so, exit code 0 and a result: all three. An exit code of 0
+    without a lock breaks the contract, since on a cluster the next stage would wait for ever.
+    """
+    code, lock = ending.exit_code, ending.lock
+    said_completed = lock is not None and lock.state == "completed"
+    if ending.reason and not (said_completed and code == 0):
+        return (StageState.CANCELED if ending.canceled else StageState.FAILED), ending.reason
+    if lock is None:
+        advice = "without leaving a lock" if code == 0 else "without saying why"
+        return StageState.FAILED, f"ended {describe_exit(code)} {advice}; its log may tell more"
+    if not said_completed:
+        return StageState.FAILED, lock.message or "failed, without saying why"
+    if code != 0:
+        return StageState.FAILED, f"said completed, then ended {describe_exit(code)}"
+    if not ending.has_output:
+        return StageState.FAILED, "completed, but left nothing in its output folder"
+    return StageState.COMPLETED, ""
+
+
+def describe_exit(code: int) -> str:
+    """Say how a process ended: `with exit code 3`, `by SIGKILL (perhaps out of memory)`."""
+    number = -code if code < 0 else code - _SHELL_SIGNAL
+    try:
+        name = signal.Signals(number).name
+    except ValueError:
+        return f"with exit code {code}"
+    hint = " (perhaps out of memory)" if number == signal.SIGKILL else ""
+    return f"by {name}{hint}"
+
+
+def conclude(job: Job, stages: tuple[StageRecord, ...], *, fault: str, canceled: bool) -> Job:
+    """Return the job at its end: HEALTHY if every stage completed, CANCELED if somebody stopped it, else FAULTED.
+
+    Parameters
+    ----------
+    job : Job
+        The job as it was.
+    stages : tuple of StageRecord
+        The ended stages.
+    fault : str
+        The first failure, in one line; empty if there was none.
+    canceled : bool
+        Somebody asked the job to end.
+    """
+    if all(stage.state is StageState.COMPLETED for stage in stages):
+        status, message = JobStatus.HEALTHY, ""
+    elif canceled:
+        status, message = JobStatus.CANCELED, "canceled"
+    else:
+        status, message = JobStatus.FAULTED, fault
+    return Job(
+        id=job.id,
+        name=job.name,
+        workflow=job.workflow,
+        state=JobState.STOPPED,
+        status=status,
+        message=message,
+        stages=stages,
+        started=job.started,
+    )

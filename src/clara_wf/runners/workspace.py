@@ -1,0 +1,139 @@
+"""The payload of a run: taken for this run alone, and cleared of what an earlier run left."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from clara_wf.model.errors import ChartError, InputError, JobError
+from clara_wf.model.files import UNFINISHED
+from clara_wf.model.locks import Lock, now
+from clara_wf.model.payload import Payload
+from clara_wf.model.plan import Plan, StagePlan
+from clara_wf.runners.paths import StagePaths, contract_path, lock_path, output_folder
+
+
+class Workspace:
+    """A payload, taken.
+
+    The file `.lock` in it is locked for as long as this object or a process that inherits `handle` lives: a run whose
+    runner was killed is over only when its last stage has ended.
+
+    Raises
+    ------
+    JobError
+        The job is still running.
+    InputError
+        The payload cannot be written.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        try:
+            plan.payload.mkdir(parents=True, exist_ok=True)
+            self.handle = os.open(plan.payload / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except OSError as fault:
+            raise _unwritable(plan, fault) from fault
+        try:
+            fcntl.flock(self.handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as fault:
+            os.close(self.handle)
+            if isinstance(fault, BlockingIOError):
+                raise JobError(f"job {plan.job_id} is still running", remedy="Wait for its end, or stop it") from fault
+            raise _unwritable(plan, fault) from fault
+
+    def prepare(self, paths: Iterable[StagePaths]) -> None:
+        """Remove the locks, the logs and the results of an earlier run, lay out the folders, and give the input free.
+
+        Only what lies in the payload is removed, and never the job's own input.
+
+        Raises
+        ------
+        InputError
+            The payload cannot be written.
+        """
+        try:
+            for stage in self._plan.stages:
+                self._clear_stage(stage)
+            for path in paths:
+                path.lay_out(self._plan.payload)
+            self._declare_complete()
+        except OSError as fault:
+            raise _unwritable(self._plan, fault) from fault
+
+    def _clear_stage(self, stage: StagePlan) -> None:
+        lock = lock_path(stage)
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        logs = Payload(root=self._plan.payload).logs
+        logs.mkdir(parents=True, exist_ok=True)
+        stale = [lock, logs / f"{stage.name}.out"]
+        stale += [entry for entry in lock.parent.iterdir() if entry.name.startswith(UNFINISHED)]
+        if (log := stage.folder("LOGNAME")) is not None and log.is_relative_to(self._plan.payload):
+            stale.append(log)
+        for path in stale:
+            path.unlink(missing_ok=True)
+        output = output_folder(stage)
+        if output.is_dir() and self._is_ours(output):
+            for entry in output.iterdir():
+                if entry.is_dir() and not entry.is_symlink():
+                    shutil.rmtree(entry)
+                else:
+                    entry.unlink()
+
+    def _is_ours(self, folder: Path) -> bool:
+        """Whether a folder lies in the payload, and has nothing to do with the job's input."""
+        folder, root = folder.resolve(), self._plan.payload.resolve()
+        own_input = self._plan.input.resolve()
+        overlaps = folder.is_relative_to(own_input) or own_input.is_relative_to(folder)
+        return folder != root and folder.is_relative_to(root) and not overlaps
+
+    def _declare_complete(self) -> None:
+        """Say by the input lock that the payload is complete. An earlier run's is replaced."""
+        first = self._plan.stages[0]
+        if first.variable("INPUTLOCK"):
+            path = contract_path(first, "LOCKDIR", "INPUTLOCK")
+            path.unlink(missing_ok=True)
+            Lock(stage=path.stem, state="completed", ended=now()).write(path)
+
+    def close(self) -> None:
+        """Give the payload back."""
+        os.close(self.handle)
+
+
+def is_filled(stage: StagePlan) -> bool:
+    """Whether the stage left anything in its output folder."""
+    with contextlib.suppress(OSError):
+        return any(not entry.name.startswith(UNFINISHED) for entry in output_folder(stage).iterdir())
+    return False
+
+
+def faults_of(plan: Plan) -> list[str]:
+    """Return everything in a plan that no runner can carry out, each in a line."""
+    faults = [] if plan.stages else [f"workflow {plan.workflow} has no stage"]
+    names = [stage.name for stage in plan.stages]
+    faults += [f"stage {name} stands in the workflow twice" for name in sorted(set(names)) if names.count(name) > 1]
+    locks: set[Path] = set()
+    for stage in plan.stages:
+        try:
+            lock = lock_path(stage)
+            output_folder(stage)
+            contract_path(stage, "INPUTS")
+            _ = stage.timeout
+        except ChartError as fault:
+            faults.append(str(fault))
+            continue
+        if lock in locks:
+            faults.append(f"stage {stage.name} leaves the same lock as another, {lock.name}")
+        locks.add(lock)
+    return faults
+
+
+def _unwritable(plan: Plan, fault: OSError) -> InputError:
+    return InputError(
+        f"the payload {plan.payload} cannot be written: {fault.strerror or type(fault).__name__}",
+        remedy="Check its permissions and the free space",
+    )
