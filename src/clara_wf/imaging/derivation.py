@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import pydicom
+from pydicom.charset import python_encoding
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.tag import Tag
@@ -254,6 +255,19 @@ def reference(instance: SourceInstance) -> Dataset:
     return item
 
 
+def is_on_source_grid(record: VolumeRecord, volume: Volume) -> bool:
+    """Say whether each voxel lies where its source pixel does (Spatial Locations Preserved, PS3.3 C.7.6.16.2.6).
+
+    A declared resampling (``resampled`` in a stage's detail) makes slices between the source's, or larger ones.
+    """
+    source = record.source
+    if source is None or any(step.detail.get("resampled") for step in record.provenance):
+        return False
+    sizes = [source.dataset.get(tag, {}).get("Value", [None])[0] for tag in ("00280010", "00280011")]
+    same_size = all(size in {None, length} for size, length in zip(sizes, volume.array.shape[1:], strict=True))
+    return same_size and len(set(source.instances)) == len(source.instances)
+
+
 def content_digest(volume: Volume, record: VolumeRecord, *options: str) -> str:
     """Digest all that a derived object is made of: voxels, geometry, source, labels, verdict, options, our version.
 
@@ -323,7 +337,11 @@ def _character_set(parsed: Dataset) -> tuple[str, ...]:
 def _encodable(parsed: Dataset, character_set: tuple[str, ...]) -> tuple[Dataset, tuple[str, ...], list[str]]:
     """Find the character set in which all that is to be written comes back the same, and drop what never does."""
     elements = [element for element in parsed if element.keyword != "SpecificCharacterSet"]
-    if character_set != ("ISO_IR 192",) and not all(_survives(element, character_set) for element in elements):
+    if any(term and term not in python_encoding for term in character_set):
+        character_set = ()
+    # The libraries take Latin-1 for what is declared as nothing; the standard takes ASCII.
+    is_ascii = all(str(_comparable(element.value)).isascii() for element in elements)
+    if not (character_set or is_ascii) or not all(_survives(element, character_set) for element in elements):
         character_set = ("ISO_IR 192",)
     kept, dropped = Dataset(), []
     for element in elements:

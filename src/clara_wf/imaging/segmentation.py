@@ -31,6 +31,7 @@ from clara_wf.imaging.derivation import (
     content_digest,
     decimals,
     derive_uid,
+    is_on_source_grid,
     reference,
     short,
 )
@@ -161,7 +162,7 @@ def _build(  # noqa: PLR0917 - private, and each is another type
         omit_empty_frames=False,
     )
     origin.stamp(dataset)
-    _refer(dataset, origin)
+    _refer(dataset, origin, on_grid=is_on_source_grid(record, volume))
     dataset.ImageComments = _comment(record)
     organization = derive_uid("dimensions", dataset.SOPInstanceUID)
     for item in (*dataset.DimensionOrganizationSequence, *dataset.DimensionIndexSequence):
@@ -251,22 +252,25 @@ def _comment(record: VolumeRecord) -> str:
     return short(f"Made by software, {NOT_FOR_CLINICAL_USE}.{reasons}", 1024)
 
 
-def _refer(dataset: Dataset, origin: Origin) -> None:
+def _refer(dataset: Dataset, origin: Origin, *, on_grid: bool) -> None:
     """Replace the references to the stand-ins by those to the source images or frames."""
     instances = origin.source.instances
     for frame in dataset.PerFrameFunctionalGroupsSequence:
-        for derivation in frame.DerivationImageSequence:
-            for item in derivation.SourceImageSequence:
-                instance = instances[int(item.ReferencedSOPInstanceUID.rpartition(".")[2]) - 1]
-                item.update(reference(instance))
-    whole = _by_object(instances)
-    dataset.SourceImageSequence = whole
+        derivation = frame.DerivationImageSequence[0]
+        stand_in = derivation.SourceImageSequence[0]  # one item, which the frames of all segments share
+        item = reference(instances[int(stand_in.ReferencedSOPInstanceUID.rpartition(".")[2]) - 1])
+        item.SpatialLocationsPreserved = "YES" if on_grid else "NO"
+        item.PurposeOfReferenceCodeSequence = stand_in.PurposeOfReferenceCodeSequence
+        derivation.SourceImageSequence = [item]
+    dataset.SourceImageSequence = _by_object(instances)
     series = Dataset()
     series.SeriesInstanceUID = origin.source.series_uid
     series.ReferencedInstanceSequence = _by_object(instances)
     dataset.ReferencedSeriesSequence = [series]
-    # highdicom names the stand-ins' scanner; what made the source is in the source.
-    dataset.ContributingEquipmentSequence = list(dataset.ContributingEquipmentSequence)[-1:]
+    # highdicom names the stand-ins' scanner, and itself last, with the time.
+    highdicom_itself = dataset.ContributingEquipmentSequence[-1]
+    del highdicom_itself.ContributionDateTime
+    dataset.ContributingEquipmentSequence = [highdicom_itself]
 
 
 def _by_object(instances: tuple[SourceInstance, ...]) -> list[Dataset]:
