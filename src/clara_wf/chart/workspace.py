@@ -43,9 +43,9 @@ class Workspace:
         return self.root / "images"
 
     @property
-    def code_folders(self) -> tuple[Path, ...]:
-        """Where the modules of those stages lie: what a stage that runs as a process needs on its PYTHONPATH."""
-        return tuple(sorted({file.parent for file in self.images.glob("*/stage_*.py")}))
+    def code_folders(self) -> dict[str, Path]:
+        """By stage, where its module lies: what a stage that runs as a process needs on its PYTHONPATH."""
+        return {file.parent.name: file.parent for file in sorted(self.images.glob("*/stage_*.py"))}
 
 
 def find_workspace(start: Path | None = None, environment: Mapping[str, str] | None = None) -> Workspace:

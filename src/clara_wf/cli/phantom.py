@@ -1,0 +1,52 @@
+"""Making a phantom: data of nobody, with known truth."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from clara_wf.cli.terminal import remark
+from clara_wf.model.errors import UsageError
+
+
+class Grid(StrEnum):
+    """How finely the phantom is sampled."""
+
+    EVERYDAY = "everyday"
+    CLINICAL = "clinical"
+
+
+class Region(StrEnum):
+    """Which part of the body."""
+
+    ABDOMEN = "abdomen"
+    PELVIS = "pelvis"
+
+
+def phantom(
+    folder: Annotated[Path, typer.Argument(metavar="OUT", help="A new or empty folder.")],
+    *,
+    grid: Annotated[
+        Grid, typer.Option(help="everyday: 256 x 256 x 104, clinical: 512 x 512 x 120 voxels.")
+    ] = Grid.EVERYDAY,
+    region: Annotated[Region, typer.Option(help="A pelvis has no liver.")] = Region.ABDOMEN,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed, another patient.")] = 0,
+) -> None:
+    """Make a CT of a procedural patient: DICOM in OUT/dicom, the truth in OUT/truth."""
+    from clara_wf.phantom.dicom_series import write_ct_series
+    from clara_wf.phantom.patient import CLINICAL, EVERYDAY, make_phantom
+    from clara_wf.phantom.volume_input import write_truth
+
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"{folder} is not empty", remedy="Give the name of a new folder")
+    remark("making the phantom ...")
+    made = make_phantom(CLINICAL if grid is Grid.CLINICAL else EVERYDAY, seed=seed, region=region.value)
+    for name in ("dicom", "truth"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    files = write_ct_series(folder / "dicom", made.image, seed=seed)
+    write_truth(folder / "truth", made)
+    print(f"CT series of {len(files)} images is created at: {folder / 'dicom'}")
+    print(f"Its truth is created at: {folder / 'truth'}")

@@ -1,0 +1,179 @@
+"""Showing the events of a run: bars in a terminal, lines in a log, JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from types import TracebackType
+from typing import Protocol, Self
+
+from clara_wf.cli.terminal import remark, remarks
+from clara_wf.model.events import (
+    Event,
+    JobEnded,
+    StageEnded,
+    StageLogged,
+    StageProgress,
+    StageWaiting,
+    StageWorking,
+)
+from clara_wf.model.job import StageRecord
+from clara_wf.model.states import StageState
+
+#: A plain log gets a progress line of a stage at most this often, in seconds.
+_PLAIN_EVERY = 5.0
+#: How a stage's state reads in a bar.
+_SIGNS = {StageState.COMPLETED: "[green]done[/]", StageState.CANCELED: "[yellow]canceled[/]"}
+
+
+class Display(Protocol):
+    """Something that shows events, used as a context manager."""
+
+    def __enter__(self) -> Self:
+        """Begin."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End; what was shown stays."""
+
+    def show(self, event: Event) -> None:
+        """Show one event."""
+
+
+class _Plain:
+    """A line for each thing that happens."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, float] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+    def show(self, event: Event) -> None:
+        text = self._text(event)
+        if text:
+            remark(text)
+
+    def _text(self, event: Event) -> str:
+        match event:
+            case StageWorking(stage=stage):
+                return f"{stage}: working"
+            case StageProgress(stage=stage, fraction=fraction, message=message):
+                now = time.monotonic()
+                if now - self._last.get(stage, 0.0) < _PLAIN_EVERY:
+                    return ""
+                self._last[stage] = now
+                return f"{stage}: {fraction:4.0%} {message}".rstrip()
+            case StageLogged(stage=stage, level=level, message=message) if level in {"WARNING", "ERROR"}:
+                return f"{stage}: {level.lower()}: {message}"
+            case StageEnded(record=record):
+                return f"{record.name}: {_ending(record)}"
+            case _:
+                return ""
+
+
+class _Bars:
+    """A bar for each stage, redrawn in place; warnings stay above them."""
+
+    def __init__(self, stages: Sequence[str]) -> None:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+        self._progress = Progress(
+            TextColumn("{task.fields[stage]}"),
+            BarColumn(bar_width=30),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeElapsedColumn(),
+            TextColumn("{task.description}"),
+            console=remarks(),
+        )
+        width = max(map(len, stages), default=0)
+        self._tasks = {
+            stage: self._progress.add_task("", stage=stage.ljust(width), total=1.0, start=False) for stage in stages
+        }
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def show(self, event: Event) -> None:
+        from rich.markup import escape
+
+        match event:
+            case StageWaiting(stage=stage):
+                self._progress.update(self._tasks[stage], description="[dim]waiting[/]")
+            case StageWorking(stage=stage):
+                self._progress.start_task(self._tasks[stage])
+                self._progress.update(self._tasks[stage], description="working")
+            case StageProgress(stage=stage, fraction=fraction, message=message):
+                self._progress.update(self._tasks[stage], completed=fraction, description=escape(message))
+            case StageLogged(stage=stage, level=level, message=message) if level in {"WARNING", "ERROR"}:
+                color = "yellow" if level == "WARNING" else "red"
+                self._progress.console.print(f"[{color}]{stage}: {escape(message)}[/]")
+            case StageEnded(record=record):
+                self._end(record)
+            case _:
+                pass
+
+    def _end(self, record: StageRecord) -> None:
+        task = self._tasks[record.name]
+        self._progress.stop_task(task)
+        sign = _SIGNS.get(record.state, "[red]failed[/]")
+        if record.state is StageState.COMPLETED:
+            self._progress.update(task, completed=1.0)
+        self._progress.update(task, description=f"{sign} [dim]{_figures(record)}[/]")
+
+
+class _JsonLines:
+    """One JSON object a line, on standard output."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+    def show(self, event: Event) -> None:
+        # The end of the job is printed together with its result, by whoever has that.
+        if not isinstance(event, JobEnded):
+            print(json.dumps({"event": type(event).__name__, **asdict(event)}, ensure_ascii=False), flush=True)
+
+
+def display(stages: Sequence[str], *, as_json: bool) -> Display:
+    """Choose how to show a run of these stages."""
+    if as_json:
+        return _JsonLines()
+    if remarks().is_terminal:
+        return _Bars(stages)
+    return _Plain()
+
+
+def _ending(record: StageRecord) -> str:
+    figures = _figures(record)
+    text = str(record.state) + (f": {record.message}" if record.message else "")
+    return f"{text} ({figures})" if figures else text
+
+
+def _figures(record: StageRecord) -> str:
+    parts = []
+    if record.work_s is not None:
+        parts.append(f"{record.work_s:.1f} s")
+    if record.cpu_s is not None:
+        parts.append(f"CPU {record.cpu_s:.1f} s")
+    if record.peak_bytes is not None:
+        parts.append(f"peak {record.peak_bytes / 2**20:,.0f} MiB")
+    return ", ".join(parts)

@@ -1,0 +1,160 @@
+"""`run`: a workflow on a person's own data."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from clara_wf.chart.catalog import read_catalog
+from clara_wf.cli.carry_out import (
+    ArgOption,
+    DeadlineOption,
+    ModelOption,
+    ResampleOption,
+    SetOption,
+    TrtisOption,
+    Wishes,
+    carry_out,
+    install_models,
+    new_job_id,
+    plan,
+    print_end,
+    raise_if_failed,
+)
+from clara_wf.cli.outcome import gather, show
+from clara_wf.cli.terminal import Json, remark, results
+from clara_wf.cli.workflows import WorkflowArgument
+from clara_wf.cli.workspace import Places, places
+from clara_wf.model.errors import JobError, LackError, UsageError
+from clara_wf.model.files import UNFINISHED, fsync
+from clara_wf.model.job import Job
+from clara_wf.model.payload import Payload
+from clara_wf.model.plan import Plan
+
+
+def run(
+    workflow: WorkflowArgument,
+    *,
+    source: Annotated[
+        Path, typer.Option("--input", "-i", metavar="PATH", help="Folder (of any depth) or file to work on.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="New or empty folder for the result.")],
+    model: ModelOption = None,
+    resample: ResampleOption = False,
+    trtis: TrtisOption = "",
+    arguments: ArgOption = None,
+    values: SetOption = None,
+    deadline: DeadlineOption = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an earlier result in the output folder.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the payload: what every stage read and wrote.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Run a workflow on your own data: DICOM in, DICOM SEG, report and preview out."""
+    wishes = Wishes(
+        resample=resample, model=model, trtis=trtis, arguments=arguments or (), values=values or (), deadline=deadline
+    )
+    where = places()
+    found = read_catalog(where.workspace.chart).workflow(workflow)
+    _check_folders(source, output, force=force)
+    job = plan(where, found.name, found.stages, job_id=new_job_id(), root="payloads", wishes=wishes)
+    install_models(job, where)
+    _stage_in(source.absolute(), job)
+    _carry_out(job, where, output.absolute(), as_json=as_json, force=force, keep=keep)
+
+
+def _check_folders(source: Path, output: Path, *, force: bool) -> None:
+    if not source.exists():
+        raise UsageError(f"there is no {source}", remedy="Name a folder or a file by --input")
+    if not os.access(source, os.R_OK):
+        raise UsageError(f"{source} may not be read", remedy="Ask its owner, or copy it")
+    if output.exists() and not output.is_dir():
+        raise UsageError(f"{output} is a file", remedy="Name a folder by --output")
+    if output.is_dir() and any(output.iterdir()):
+        if not (output / "job.json").is_file():
+            raise UsageError(f"{output} is not empty", remedy="Name a new folder by --output")
+        if not force:
+            raise UsageError(f"{output} holds an earlier result", remedy="Name a new folder, or replace it by --force")
+    inside = output.absolute().resolve()
+    if source.is_dir() and inside.is_relative_to(source.resolve()):
+        raise UsageError(
+            f"{output} lies within the input", remedy="Put it beside: the next run would read its own result"
+        )
+
+
+def _stage_in(source: Path, job: Plan) -> None:
+    """Put the input into the payload without a copy: stages read it and never write there."""
+    job.input.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        job.input.symlink_to(source, target_is_directory=True)
+        return
+    job.input.mkdir()
+    # A MetaImage is a header, its voxels and perhaps a record.
+    for file in _belonging(source):
+        (job.input / file.name).symlink_to(file)
+
+
+def _belonging(file: Path) -> Sequence[Path]:
+    if file.suffix != ".mhd":
+        return [file]
+    return [path for path in (file, file.with_suffix(".raw"), file.with_suffix(".json")) if path.exists()]
+
+
+def _carry_out(job: Plan, where: Places, output: Path, *, as_json: bool, force: bool, keep: bool) -> None:
+    outcome = None
+    done = carry_out(job, where, as_json=as_json)
+    try:
+        raise_if_failed(done, str(Payload(root=job.payload).logs))
+    except (JobError, LackError) as fault:
+        if as_json:
+            print_end(done, None, fault)
+        raise
+    _stage_out(job, output, force=force)
+    outcome = gather(job)
+    if as_json:
+        print_end(done, outcome)
+    else:
+        show(outcome)
+        _show_files(output, done)
+    if keep:
+        remark(f"payload: {job.payload}")
+    else:
+        shutil.rmtree(job.payload)
+
+
+def _stage_out(job: Plan, output: Path, *, force: bool) -> None:
+    """Put the result and the job's record where the user wants them: all of it, or nothing."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = output.parent / f"{UNFINISHED}{uuid.uuid4().hex}"
+    try:
+        # The payload may lie on another disk, and it is still read below: a copy.
+        shutil.copytree(job.output, unfinished)
+        shutil.copyfile(Payload(root=job.payload).job, unfinished / "job.json")
+        for path in unfinished.rglob("*"):
+            fsync(path)
+        if output.exists():
+            if force:
+                old = output.rename(output.parent / f"{UNFINISHED}{uuid.uuid4().hex}")
+                shutil.rmtree(old)
+            else:
+                output.rmdir()
+        unfinished.rename(output)
+        fsync(output.parent)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        remark(f"the result stays in the payload: {job.output}")
+        raise
+
+
+def _show_files(output: Path, job: Job) -> None:
+    console = results()
+    console.print(f"result: {output}", markup=False)
+    for file in sorted(path for path in output.rglob("*") if path.is_file())[:20]:
+        console.print(f"  {file.relative_to(output)}  {file.stat().st_size / 1e6:.2f} MB", markup=False)
+    if job.wall_s is not None:
+        console.print(f"{job.wall_s:.1f} s. Not for clinical use.")

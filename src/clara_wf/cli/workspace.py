@@ -1,0 +1,58 @@
+"""Where the command line works: charts, models, payloads and test data."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from clara_wf.chart.workspace import VARIABLE, Workspace, find_workspace, init_workspace
+
+__all__ = ["VARIABLE", "Places", "init", "places"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Places:
+    """The folders of one workspace."""
+
+    workspace: Workspace  # the charts
+    data: Path  # what is made here: the workspace itself, or the user's data folder where that is not for writing
+
+    @property
+    def models(self) -> Path:
+        """The model repository."""
+        return self.data / "models"
+
+    @property
+    def payloads(self) -> Path:
+        """One folder a job of `run`."""
+        return self.data / "payloads"
+
+    @property
+    def test_data(self) -> Path:
+        """One folder a job of `test`."""
+        return self.data / "test-data"
+
+
+def places() -> Places:
+    """Find the folders to work in.
+
+    An installed package is not for writing: what is made then goes to the user's data folder.
+    """
+    workspace = find_workspace()
+    if workspace.editable:
+        return Places(workspace=workspace, data=workspace.root)
+    home = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Places(workspace=workspace, data=Path(home) / "clara-wf")
+
+
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder.")],
+) -> None:
+    """Make a workspace of your own: a copy of the charts, to edit."""
+    workspace = init_workspace(folder)
+    print(f"Workspace is created at: {workspace.root}")
+    print(f"Work in it:              cd {workspace.root} && clara-wf ls")
