@@ -23,6 +23,8 @@ def pelvis(seed: int, *, organs: bool) -> Iterator[Part]:
         yield Part(name="gluteus", hu=57, shape=gluteus, tissue=Tissue.MUSCLE)
         iliacus = Superellipsoid(centre=(side * 72, 14, 10), radii=(32, 26, 110), exponent=2.2)
         yield Part(name="iliopsoas", hu=59, shape=iliacus, tissue=Tissue.MUSCLE)
+        thigh = Superellipsoid(centre=(side * 76, -24, -170), radii=(58, 52, 84), exponent=2.6)
+        yield Part(name="thigh muscles", hu=58, shape=thigh, tissue=Tissue.MUSCLE)
     if organs:
         space = Box(low=(-70, -65, 0), high=(70, 5, 150))
         yield from bowel.small_bowel(rng, space, CAVITY, loops=34)
