@@ -80,8 +80,12 @@ def program_of(plan: Plan, stage: StagePlan, code: Path | None, mark: str) -> Pr
     own["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), own.get("PATH", os.defpath)])
     environment = own | {name: paths.translate(value) for name, value in stage.environment.items()}
     environment[guardian.MARK] = mark
+    # A stage works in a folder of its own, where a relative entry would mean something else.
+    modules = [str(Path(entry).absolute()) for entry in environment.get("PYTHONPATH", "").split(os.pathsep) if entry]
     if code is not None:
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(code), environment.get("PYTHONPATH", "")]))
+        modules.insert(0, str(code.absolute()))
+    if modules:
+        environment["PYTHONPATH"] = os.pathsep.join(modules)
     first, *rest = (paths.translate(word) for word in (*stage.command, *stage.args))
     found = sys.executable if first in _INTERPRETER_NAMES else shutil.which(first, path=environment["PATH"])
     if found is None:
