@@ -1,0 +1,148 @@
+"""What is in a folder: every file with its state, and the series that the images make."""
+
+from __future__ import annotations
+
+import dataclasses
+import filecmp
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from clara_wf.imaging.dicom_image import DicomFile, Frame, read_file
+from clara_wf.imaging.dicom_pixels import stored_values
+from clara_wf.imaging.dicom_states import FileFault, FileState
+from clara_wf.imaging.folder import find_files
+from clara_wf.model.errors import DicomError, InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Series:
+    """The files of one SeriesInstanceUID."""
+
+    uid: str
+    files: tuple[DicomFile, ...]  # all of them, the skipped and the broken as well
+    fault: str = ""  # why no volume can be made of it; empty if one may
+
+    @property
+    def images(self) -> tuple[DicomFile, ...]:
+        """The files whose frames may be slices of a volume."""
+        return tuple(file for file in self.files if file.state is FileState.READ)
+
+
+def take_inventory(folder: Path) -> list[DicomFile]:
+    """Read the headers of all files below a folder.
+
+    Raises
+    ------
+    InputError
+        The folder is missing or empty.
+    """
+    if not folder.is_dir():
+        raise InputError("the input folder is missing, or is no folder")
+    files = []
+    for found in find_files(folder):
+        if found.state is None:
+            files.append(read_file(found.path, found.name))
+        else:
+            files.append(DicomFile(name=found.name, path=found.path, state=found.state, reason=found.reason))
+    if not files:
+        raise InputError("the input folder is empty", remedy="Put the DICOM files of a study there")
+    return files
+
+
+def check_one_patient(files: Iterable[DicomFile]) -> None:
+    """Refuse a folder with several patients: it is not clear whose the result would be.
+
+    Patients are told apart by PatientID, and by PatientName where no file has an id. A missing id beside present ones
+    is no second patient, nor is a name written differently.
+
+    Raises
+    ------
+    DicomError
+        There are several; who they are is not said.
+    """
+    known = list(files)
+    ids = {file.patient_id for file in known if file.patient_id}
+    names = {file.patient_name for file in known if file.patient_name}
+    several = len(ids) if ids else len(names)
+    if several > 1:
+        raise DicomError(
+            f"the input folder holds images of {several} patients", remedy="Give each patient a folder of its own"
+        )
+
+
+def group_series(files: Iterable[DicomFile]) -> list[Series]:
+    """Gather files by SeriesInstanceUID, count repeated files once, and find what speaks against a series."""
+    by_uid: dict[str, list[DicomFile]] = {}
+    for file in files:
+        if file.series_uid:
+            by_uid.setdefault(file.series_uid, []).append(file)
+    return [_judged(uid, by_uid[uid]) for uid in sorted(by_uid)]
+
+
+def _judged(uid: str, files: Sequence[DicomFile]) -> Series:
+    kept, fault = _without_duplicates(files)
+    images = [file for file in kept if file.state is FileState.READ]
+    damaged = [file for file in kept if file.damages]
+    if damaged:
+        kinds = Counter(file.reason for file in damaged)
+        reasons = "; ".join(f"{count}x {reason}" if count > 1 else reason for reason, count in kinds.most_common(3))
+        fault = f"{len(damaged)} of its {len(images) + len(damaged)} images cannot be used ({reasons})"
+    for what, values in (
+        ("patients", {file.patient_id for file in images}),
+        ("studies", {file.study_uid for file in images}),
+        ("frames of reference", {file.frame_of_reference_uid for file in images}),
+        ("modalities", {file.modality for file in images}),
+    ):
+        if len(values) > 1:
+            fault = f"its images belong to {len(values)} {what}"
+            break
+    return Series(uid=uid, files=tuple(kept), fault=fault)
+
+
+def _without_duplicates(files: Sequence[DicomFile]) -> tuple[list[DicomFile], str]:
+    """Count an instance once that stands in several files; instances that differ are a fault."""
+    first: dict[str, DicomFile] = {}
+    kept: list[DicomFile] = []
+    fault = ""
+    for file in files:
+        uid = file.sop_instance_uid
+        if file.state is not FileState.READ or uid not in first:
+            if file.state is FileState.READ:
+                first[uid] = file
+            kept.append(file)
+        elif _same(first[uid], file):
+            kept.append(dataclasses.replace(file, state=FileState.DUPLICATE, reason=f"the same as {first[uid].name}"))
+        else:
+            fault = "two files have the same SOPInstanceUID and differ"
+            kept.append(
+                dataclasses.replace(file, reason=f"the SOPInstanceUID of {first[uid].name}, but not its content")
+            )
+    return kept, fault
+
+
+def _same(one: DicomFile, other: DicomFile) -> bool:
+    """Say whether two files hold the same image, be it in another encoding."""
+    try:
+        if filecmp.cmp(one.path, other.path, shallow=False):
+            return True
+        return len(one.frames) == len(other.frames) and all(map(_same_frame, one.frames, other.frames))
+    except (FileFault, OSError):
+        return False
+
+
+def _same_frame(one: Frame, other: Frame) -> bool:
+    def facts(frame: Frame) -> tuple[object, ...]:
+        return (
+            frame.position,
+            frame.row_direction,
+            frame.column_direction,
+            frame.spacing,
+            frame.slope,
+            frame.intercept,
+        )
+
+    return facts(one) == facts(other) and bool(np.array_equal(stored_values(one), stored_values(other)))

@@ -1,0 +1,179 @@
+"""The attributes of a source that a writer needs, in the DICOM JSON model (PS3.18 annex F).
+
+The usual file is read without pydicom, whose import takes longer than reading a whole series; sequences of implicit VR
+and rare character sets are left to it. Both ways give the same JSON.
+"""
+
+from __future__ import annotations
+
+import base64
+import struct
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from clara_wf.imaging.dicom_attributes import KEPT
+from clara_wf.imaging.dicom_header import EXPLICIT_BIG, IMPLICIT_LITTLE, Header, read_header
+
+_LATIN: Final = {"AE", "AS", "CS", "DA", "DT", "TM", "UI"}
+_TEXT: Final = {"LO", "PN", "SH", "UC"}
+_WHOLE_TEXT: Final = {"LT", "ST", "UT", "UR"}
+_NUMBERS: Final = {"FD": "d", "FL": "f", "SL": "i", "SS": "h", "UL": "I", "US": "H", "SV": "q", "UV": "Q"}
+_BYTES: Final = {"OB", "OD", "OF", "OL", "OV", "OW", "UN"}
+#: The character sets without escape sequences that Python knows by one name.
+_ENCODINGS: Final = {
+    "": "latin-1",
+    "ISO_IR 6": "latin-1",
+    "ISO_IR 100": "latin-1",
+    "ISO_IR 101": "iso8859_2",
+    "ISO_IR 144": "iso8859_5",
+    "ISO_IR 192": "utf-8",
+}
+_LONG_VRS: Final = _BYTES | {"SQ", "SV", "UC", "UR", "UT", "UV"}
+_ITEM, _ITEM_END, _SEQUENCE_END, _UNDEFINED = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD, 0xFFFFFFFF
+
+
+class _Unusual(Exception):
+    """The value is for pydicom."""
+
+
+def kept_attributes(path: Path) -> dict[str, Any]:
+    """Read the attributes of `dicom_attributes.KEPT` from a file.
+
+    Returns
+    -------
+    dict
+        ``{"00100010": {"vr": "PN", "Value": [...]}, ...}``, as `pydicom.Dataset.to_json_dict` gives them.
+
+    Raises
+    ------
+    FileFault
+        It is no DICOM file.
+    OSError
+        It cannot be read.
+    """
+    header = read_header(path, KEPT)
+    try:
+        return _from_header(header)
+    except (_Unusual, UnicodeDecodeError, ValueError, struct.error, IndexError):
+        return _by_pydicom(path)
+
+
+def _from_header(header: Header) -> dict[str, Any]:
+    if header.syntax == EXPLICIT_BIG or not header.little:
+        raise _Unusual
+    charset = header.text("SpecificCharacterSet")
+    if charset not in _ENCODINGS:
+        raise _Unusual
+    encoding = _ENCODINGS[charset]
+    explicit = header.syntax != IMPLICIT_LITTLE
+    found = {}
+    for tag, (vr, value) in sorted(header.elements.items()):
+        if vr == "SQ" and not explicit:
+            raise _Unusual
+        found[f"{tag:08X}"] = _element(vr, value, encoding)
+    return found
+
+
+def _element(vr: str, value: bytes, encoding: str) -> dict[str, Any]:
+    element: dict[str, Any] = {"vr": vr}
+    values = _values(vr, value, encoding)
+    if vr in _BYTES:
+        if value:
+            element["InlineBinary"] = base64.b64encode(value).decode()
+    elif values or vr == "SQ":
+        element["Value"] = values
+    return element
+
+
+def _values(vr: str, value: bytes, encoding: str) -> list[Any]:  # noqa: PLR0911 - a kind of value each
+    if vr == "SQ":
+        return _items(value, encoding)
+    if vr in _NUMBERS:
+        return list(struct.unpack(f"<{len(value) // struct.calcsize(_NUMBERS[vr])}{_NUMBERS[vr]}", value))
+    if vr in _BYTES:
+        return []
+    text = value.decode(encoding if vr in _TEXT | _WHOLE_TEXT else "latin-1")
+    if vr in _WHOLE_TEXT:
+        text = text.rstrip(" \0")
+        return [text] if text else []
+    parts = [part.strip(" ") if vr == "AE" else part.rstrip(" ") for part in text.rstrip(" \0").split("\\")]
+    if parts == [""]:
+        return []
+    if vr in {"DS", "IS"}:
+        number = float if vr == "DS" else int
+        return [number(part) if part.strip() else None for part in parts]
+    if vr == "PN":
+        return [_name(part) for part in parts]
+    if vr not in _LATIN | _TEXT or "\0" in text.rstrip("\0") or "" in parts:
+        raise _Unusual
+    return list(parts)
+
+
+def _name(text: str) -> dict[str, str]:
+    # As pydicom does: nothing is stripped inside, and the three groups stand only as far as they are there.
+    return dict(zip(("Alphabetic", "Ideographic", "Phonetic"), text.split("="), strict=False))
+
+
+def _items(data: bytes, encoding: str) -> list[dict[str, Any]]:
+    """Read the items of a sequence in explicit VR little-endian."""
+    items = []
+    at = 0
+    while at + 8 <= len(data):
+        tag, length = _head(data, at)
+        at += 8
+        if tag == _SEQUENCE_END:
+            break
+        if tag != _ITEM:
+            raise _Unusual
+        if length == _UNDEFINED:
+            item, at = _data_set(data, at, len(data), encoding)
+        else:
+            item, at = _data_set(data, at, at + length, encoding)
+        items.append(item)
+    return items
+
+
+def _head(data: bytes, at: int) -> tuple[int, int]:
+    group, element, length = struct.unpack_from("<HHI", data, at)
+    return group << 16 | element, length
+
+
+def _data_set(data: bytes, at: int, end: int, encoding: str) -> tuple[dict[str, Any], int]:
+    """Read an item's elements; return them and where the next item begins."""
+    found: dict[str, Any] = {}
+    while at + 8 <= end:
+        tag, length = _head(data, at)
+        if tag == _ITEM_END:
+            return found, at + 8
+        vr = data[at + 4 : at + 6].decode("ascii")
+        if vr in _LONG_VRS:
+            (length,) = struct.unpack_from("<I", data, at + 8)
+            at += 12
+        elif vr in _LATIN | _TEXT | _WHOLE_TEXT | _NUMBERS.keys() | {"DS", "IS"}:
+            (length,) = struct.unpack_from("<H", data, at + 6)
+            at += 8
+        else:
+            raise _Unusual
+        if length == _UNDEFINED or tag == 0x00080005:
+            raise _Unusual
+        found[f"{tag:08X}"] = _element(vr, data[at : at + length], encoding)
+        at += length
+    return found, at
+
+
+def _by_pydicom(path: Path) -> dict[str, Any]:
+    import pydicom  # here, since most files do not need it and it takes a quarter of a second
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they quote values, which may be a patient's
+        dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(KEPT), force=True)
+        found: dict[str, Any] = dataset.to_json_dict(suppress_invalid_tags=True)
+    return {tag: element for tag, element in found.items() if int(tag, 16) in KEPT}
+
+
+def text_of(dataset: Mapping[str, Any], tag: int) -> str:
+    """Return the first value of an attribute in the DICOM JSON model as text; empty if there is none."""
+    values = dataset.get(f"{tag:08X}", {}).get("Value") or [""]
+    return str(values[0])

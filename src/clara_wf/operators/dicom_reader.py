@@ -1,0 +1,78 @@
+"""Stage `dicom-reader`: DICOM files -> a volume a series, and `series.json`.
+
+Reads the folder INPUTS, of any depth and with any file names; writes `<SeriesInstanceUID>.mhd`, `.raw` and `.json` for each
+series, and `series.json`, to the folder OUTPUTS. A series that makes no regular volume is refused; if no series makes one,
+the stage fails and says why.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from clara_wf.imaging.dicom_reader import read_folder
+from clara_wf.imaging.dicom_report import SeriesReport
+from clara_wf.imaging.dicom_states import SeriesState
+from clara_wf.stage import StageContext, main
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this stage."""
+    parser.add_argument(
+        "--resample",
+        action="store_true",
+        help="bring slices that lie unevenly or sheared (missing slices, gantry tilt) onto a regular grid by linear "
+        "interpolation, instead of refusing the series",
+    )
+    parser.add_argument(
+        "--series",
+        action="append",
+        default=[],
+        metavar="UID",
+        help="read this SeriesInstanceUID only; may be given several times",
+    )
+
+
+def execute(context: StageContext, prepared: object) -> None:  # noqa: ARG001 - there is nothing to prepare
+    """Read the input folder into volumes."""
+    report = read_folder(
+        context.input_folder,
+        context.output_folder,
+        resample=context.options.resample,
+        only_series=context.options.series,
+        stage=context.stage,
+        progress=context.progress,
+    )
+    for outcome in report.series:
+        _log(context, outcome)
+    lost = {state: count for state, count in sorted(report.counts.items()) if state != "read"}
+    if lost:
+        context.log.warning(
+            "of %d files %d are in a volume; %s: series.json says why",
+            len(report.files),
+            report.counts["read"],
+            ", ".join(f"{count} {state}" for state, count in lost.items()),
+        )
+    context.progress(1.0, f"{len(report.volumes)} volumes")
+
+
+def _log(context: StageContext, outcome: SeriesReport) -> None:
+    """Say what became of a series; its UID is all that names it."""
+    for volume in outcome.volumes:
+        if volume.path is not None and volume.geometry is not None:
+            slices, rows, columns = volume.geometry.shape
+            context.log.info(
+                "series %s: %s, %d slices of %dx%d, %.4g mm apart%s",
+                outcome.series.uid,
+                volume.orientation,
+                slices,
+                columns,
+                rows,
+                volume.geometry.spacing[0],
+                ", resampled" if volume.resampled else "",
+            )
+    if outcome.state in {SeriesState.REFUSED, SeriesState.PARTLY_READ}:
+        context.log.warning("series %s: %s: %s", outcome.series.uid, outcome.state, outcome.reason)
+
+
+if __name__ == "__main__":
+    main(execute=execute, arguments=arguments)
