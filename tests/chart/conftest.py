@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,17 @@ def workspace(tmp_path: Path, root: Path) -> Workspace:
     """A copy of the charts that a test may spoil."""
     shutil.copytree(root / "charts", tmp_path / "work/charts")
     return Workspace(root=tmp_path / "work")
+
+
+@pytest.fixture
+def memory_folder(tmp_path: Path) -> Iterator[Path]:
+    """A folder where forcing to the disk costs nothing, for tests that do it a thousand times."""
+    memory = Path("/dev/shm")
+    if not memory.is_dir():
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(dir=memory) as folder:
+        yield Path(folder)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,6 @@
 """Every workflow renders to what lies in tests/golden, and Kubernetes would take it.
 
-After a wanted change of the chart: CLARA_WF_RENEW_GOLDEN=1 python -m pytest tests/chart/test_golden.py, and read the diff.
+After a wanted change of the chart: CLARA_WF_RENEW_GOLDEN=1 ./run-tests tests/chart, and read the diff.
 """
 
 from __future__ import annotations
@@ -129,9 +129,7 @@ def test_charts_lint_clean(name: str, root: Path, either_helm: Helm) -> None:
     assert either_helm.lint(root / "charts" / name, {}) == []
 
 
-def test_no_patient_data_can_reach_a_label_or_a_name(
-    chart: Path, helm: Helm, job: Callable[..., JobRequest]
-) -> None:
+def test_no_patient_data_can_reach_a_label_or_a_name(chart: Path, helm: Helm, job: Callable[..., JobRequest]) -> None:
     """Whatever somebody writes into job.name stays in the stages' variables."""
     rendered = helm.render(chart, "x", job("liver-seg", job_name="Doe^Jane").values())
     for manifest in read_manifests(rendered, chart):

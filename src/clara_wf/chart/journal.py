@@ -124,7 +124,8 @@ def _undo(root: Path) -> None:
         for path, number in undo["files"].items():
             target = root / path
             if number is None:
-                target.unlink(missing_ok=True)
+                if target.is_file():  # False also where the folder could not even be made
+                    target.unlink()
             else:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 write_atomically(target, (journal / number).read_bytes())
