@@ -130,5 +130,6 @@ def test_the_record_of_the_source_names_the_series_that_is_written(series, every
     assert described.PatientID == "CLARA-PHANTOM"
     assert "SOPInstanceUID" not in described
     assert "ImagePositionPatient" not in described
+    assert "PixelData" not in described
     for element in described:
         assert element == datasets[0][element.tag]

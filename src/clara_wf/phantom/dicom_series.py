@@ -90,11 +90,6 @@ def source_series(volume: Volume, *, seed: int = 0) -> SourceSeries:
     """Return the record of the series that `ct_series` makes of the same volume."""
     name = series_name(volume, seed)
     template = _template(volume.geometry, name, seed)
-    kept = [element.tag for element in template if element.tag.group < 0x0018 or element.tag.group == 0x0020]
-    described = Dataset()
-    for tag in kept:
-        if tag not in (0x00080016, 0x00080018, 0x00080008, 0x00200013, 0x00200032, 0x00200037, 0x00201041):
-            described.add(template[tag])
     return SourceSeries(
         study_uid=template.StudyInstanceUID,
         series_uid=template.SeriesInstanceUID,
@@ -103,7 +98,7 @@ def source_series(volume: Volume, *, seed: int = 0) -> SourceSeries:
             SourceInstance(sop_class_uid=CTImageStorage, sop_instance_uid=phantom_uid(name, "instance", str(index)))
             for index in range(volume.geometry.shape[0])
         ),
-        dataset=described.to_json_dict(),
+        dataset=template.to_json_dict(),
     )
 
 

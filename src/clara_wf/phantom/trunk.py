@@ -31,11 +31,9 @@ def table() -> Iterator[Part]:
     """Yield the couch: a thin curved shell below the back, filled with foam."""
     outside = Superellipsoid(centre=(0, -420, 0), radii=(560, 570, _ENDLESS))
     inside = Superellipsoid(centre=(0, -420, 0), radii=(557, 567, _ENDLESS))
-    # The trough is deepest in the middle, where it is widest apart from the flat bottom.
-    floor = HalfSpace(normal=(0.0, 1.0, 0.0), level=172)
     ceiling = Superellipsoid(centre=(0, -420, 0), radii=(535, 545, _ENDLESS))
     width = Superellipsoid(centre=(0, 140, 0), radii=(205, 60, _ENDLESS), exponent=8)
-    shell = Carved(shape=width, minus=((ceiling, 0, 0),), within=((outside, 0, 0), (floor, 0, 0)))
+    shell = Carved(shape=width, minus=((ceiling, 0, 0),), within=((outside, 0, 0),))
     foam = Carved(shape=width, minus=((ceiling, 3, 0),), within=((inside, 0, 0), (width, 3, 0)))
     yield Part(name="table", hu=-250, shape=shell)
     yield Part(name="table foam", hu=-930, shape=foam)
