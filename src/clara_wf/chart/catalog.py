@@ -99,7 +99,7 @@ def read_catalog(chart: Path) -> Catalog:
     except (KeyError, TypeError, AttributeError) as exc:
         raise ChartError(
             f"{file}: workflows or stages are not as values.schema.json wants them: {type(exc).__name__} {exc}",
-            remedy="`clara-wf lint` names the key.",
+            remedy="The schema beside it says what each needs.",
         ) from exc
     return Catalog(workflows=workflows, stages=stages)
 
