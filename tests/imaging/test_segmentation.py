@@ -45,8 +45,9 @@ def test_voxels_are_where_they_were(tmp_path, label_volume, record, orientation,
     np.testing.assert_allclose(in_mm(found.array, ours), in_mm(volume.array, volume.geometry), atol=2e-3)
     np.testing.assert_allclose(in_mm(found.array, ours, 2), in_mm(volume.array, volume.geometry, 2), atol=2e-3)
     # Slices may come in the other order; the grid is the same.
-    corners = {tuple(corner) for corner in np.round(volume.geometry.corners, 2) + 0.0}
-    assert {tuple(corner) for corner in np.round(ours.corners, 2) + 0.0} == corners
+    apart = np.linalg.norm(ours.corners[:, None] - volume.geometry.corners, axis=2)
+    assert apart.min(axis=0).max() < 1e-3
+    assert apart.min(axis=1).max() < 1e-3
 
 
 def test_spacing_between_slices_is_positive_whichever_way_they_run(tmp_path, label_volume, record) -> None:
@@ -280,29 +281,25 @@ def test_a_difference_is_found(tmp_path, label_volume, record, spoil, message) -
     assert not any(marker in str(caught.value) for marker in (*MARKERS, "ANOTHER"))
 
 
-class _Drifting(np.ndarray):
-    """Labels that change while they are written, as a file that another process writes to does."""
+class _Flickering(np.ndarray):
+    """Labels that are not the same when they are read again, as in a file that another process writes to."""
 
     reads = 0
 
     def __getitem__(self, key):
-        found = super().__getitem__(key)
+        found = np.asarray(super().__getitem__(key))
         if isinstance(key, int | np.integer):
-            type(self).reads += 1
-            if type(self).reads > 30:
-                found = np.asarray(found).copy()
-                found[0, 0] ^= 1
+            found = found.copy()
+            found[0, 0] = _Flickering.reads % 2
+            _Flickering.reads += 1
         return found
 
 
 def test_a_difference_leaves_no_file(tmp_path, label_volume, record) -> None:
     volume = label_volume()
-    _Drifting.reads = 0
-    drifting = Volume(geometry=volume.geometry, array=volume.array.view(_Drifting))
+    flickering = Volume(geometry=volume.geometry, array=volume.array.view(_Flickering))
     with pytest.raises(DicomError, match="does not read back"):
-        for _ in range(9):  # until the reads that change fall between writing and checking
-            write_segmentation(tmp_path / "a.dcm", drifting, record(), workflow="w")
-            (tmp_path / "a.dcm").unlink()
+        write_segmentation(tmp_path / "a.dcm", flickering, record(), workflow="w")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -311,7 +308,7 @@ def test_a_difference_leaves_no_file(tmp_path, label_volume, record) -> None:
 
 def test_what_does_not_come_from_dicom_is_refused(tmp_path, label_volume, record) -> None:
     for made in (None, record(source=None)):
-        with pytest.raises(VolumeError, match="recon.seg.mhd does not come from DICOM"):
+        with pytest.raises(VolumeError, match=r"recon\.seg\.mhd does not come from DICOM"):
             write_segmentation(tmp_path / "a.dcm", label_volume(), made, workflow="w", name="recon.seg.mhd")
     assert list(tmp_path.iterdir()) == []
 

@@ -143,6 +143,8 @@ def _template(volume: Volume, record: VolumeRecord, origin: Origin, values: Stor
         if keyword not in image:
             setattr(image, keyword, value)
     origin.stamp(image)
+    if "BodyPartExamined" not in image and "Laterality" not in image:
+        image.Laterality = ""  # type 2C: unknown, where nothing says that the body part is unpaired
     image.SOPClassUID = _STORAGE[modality]
     image.Modality = modality
     image.ImageType = ["DERIVED", "SECONDARY", "AXIAL" if modality == "CT" else "OTHER"]
