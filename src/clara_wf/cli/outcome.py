@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -31,6 +32,16 @@ class Labelled:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Read:
+    """A volume that the reader made."""
+
+    name: str  # its header's name
+    shape: tuple[int, ...]  # slices, rows, columns
+    spacing_mm: tuple[float, ...]  # likewise
+    orientation: str  # axial, coronal, sagittal, oblique
+
+
+@dataclass(frozen=True, kw_only=True)
 class Skipped:
     """Something in the input that gave no result, and why."""
 
@@ -43,6 +54,7 @@ class Outcome:
     """All that a job found."""
 
     labelled: tuple[Labelled, ...] = ()  # label maps of the last stage that made any
+    volumes: tuple[Read, ...] = ()  # of the reader
     skipped: tuple[Skipped, ...] = ()  # of the reader and the segmenter
     files: tuple[str, ...] = ()  # of the last stage's output, relative to it
     previews: tuple[Path, ...] = ()  # pictures
@@ -56,18 +68,27 @@ class Outcome:
 
 def gather(plan: Plan, comparison: Mapping[str, Any] | None = None) -> Outcome:
     """Gather what the stages of a finished job left in its payload."""
-    outputs = [folder for stage in plan.stages if (folder := stage.folder("OUTPUTS")) is not None]
     labelled: tuple[Labelled, ...] = ()
+    read: list[Read] = []
     skipped: list[Skipped] = []
     previews: tuple[Path, ...] = ()
-    for folder in outputs:
+    for stage in plan.stages:
+        folder = stage.folder("OUTPUTS")
+        if folder is None:
+            continue
         labelled = tuple(_labelled(folder)) or labelled
         previews = tuple(sorted(folder.glob("*preview.png"))) or previews
-        skipped += _skipped(folder)
+        of_stage = _of_reader(_read_summary(folder / "series.json"))
+        read += of_stage[0]
+        skipped += [*of_stage[1], *_of_segmenter(_read_summary(folder / "segmentation.json"))]
     last = plan.output
-    files = tuple(sorted(file.relative_to(last).as_posix() for file in last.rglob("*") if file.is_file()))
     return Outcome(
-        labelled=labelled, skipped=tuple(skipped), files=files, previews=previews, comparison=comparison or {}
+        labelled=labelled,
+        volumes=tuple(read),
+        skipped=tuple(skipped),
+        files=tuple(sorted(file.relative_to(last).as_posix() for file in last.rglob("*") if file.is_file())),
+        previews=previews,
+        comparison=comparison or {},
     )
 
 
@@ -99,7 +120,10 @@ def _of_record(header: Path, record: VolumeRecord) -> Labelled:
 def show(outcome: Outcome) -> None:
     """Show an outcome to a person."""
     console = results()
-    _show_structures(outcome)
+    if outcome.labelled:
+        _show_structures(outcome)
+    elif outcome.volumes:
+        _show_volumes(outcome)
     for name, values in outcome.comparison.items():
         console.print(
             f"[bold]{name}[/] against the truth: Dice {values['dice']:.4f}, volume {values['volume_ml']:.1f} ml"
@@ -110,8 +134,6 @@ def show(outcome: Outcome) -> None:
 
 
 def _show_structures(outcome: Outcome) -> None:
-    if not outcome.labelled:
-        return
     from rich.markup import escape
     from rich.table import Table
 
@@ -137,19 +159,55 @@ def _show_structures(outcome: Outcome) -> None:
             console.print(f"  {labelled.verdict}: {escape(reason)}")
 
 
-def _skipped(folder: Path) -> list[Skipped]:
-    """Say what a reader or a segmenter did not use, from the summary that it left."""
-    found = []
-    for name in ("series.json", "segmentation.json"):
-        file = folder / name
-        if file.is_file():
-            found += _of_summary(json.loads(file.read_text(encoding="utf-8")))
-    return found
+def _show_volumes(outcome: Outcome) -> None:
+    from rich.table import Table
+
+    table = Table("Volume", "Slices x rows x columns", "Spacing (mm)", "Orientation", box=None, pad_edge=False)
+    for volume in outcome.volumes:
+        shape = " x ".join(map(str, volume.shape))
+        table.add_row(volume.name, shape, " x ".join(f"{step:.2f}" for step in volume.spacing_mm), volume.orientation)
+    results().print(table)
 
 
-def _of_summary(summary: Mapping[str, Any]) -> list[Skipped]:
+def _read_summary(file: Path) -> Mapping[str, Any]:
+    """Read what a stage said of its input; nothing if it said nothing."""
+    try:
+        content: Mapping[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    return content
+
+
+def _of_reader(summary: Mapping[str, Any]) -> tuple[list[Read], list[Skipped]]:
+    """Read `series.json` of the reader."""
+    read, skipped = [], []
+    for series in summary.get("series", ()):
+        # A series that gave no volume at all has one reason; one that gave some has a reason for each of the others.
+        if series["reason"] and not any(volume["name"] for volume in series["volumes"]):
+            skipped.append(Skipped(what=f"series {series['series_uid']}", reason=series["reason"]))
+            continue
+        for volume in series["volumes"]:
+            if volume["name"]:
+                read.append(
+                    Read(
+                        name=volume["name"],
+                        shape=tuple(volume["shape"]),
+                        spacing_mm=tuple(volume["spacing_mm"]),
+                        orientation=volume["orientation"],
+                    )
+                )
+            else:
+                what = f"{volume['slices']} {volume['orientation']} slices of series {series['series_uid']}"
+                skipped.append(Skipped(what=what, reason=volume["reason"]))
+    outside = Counter((file["state"], file["reason"]) for file in summary.get("files", ()) if not file["series_uid"])
+    skipped += [Skipped(what=f"{count} files", reason=reason or state) for (state, reason), count in outside.items()]
+    return read, skipped
+
+
+def _of_segmenter(summary: Mapping[str, Any]) -> list[Skipped]:
+    """Read `segmentation.json` of a segmenting stage."""
     return [
-        Skipped(what=entry["volume"], reason="; ".join(entry["reasons"]))
+        Skipped(what=f"volume {entry['volume']}", reason="; ".join(entry["reasons"]))
         for entry in summary.get("volumes", ())
-        if entry.get("status") in {"refused", "failed"}
+        if entry["status"] in {"refused", "failed"}
     ]
