@@ -9,6 +9,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import permutations
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -118,16 +119,17 @@ def _centre(labels: NDArray[np.uint8], values: Sequence[int]) -> tuple[int, int,
     return first, second, third
 
 
-def _plane(array: NDArray[np.generic], across: _Axis, along: _Axis, cut: int, index: int) -> NDArray[np.generic]:
+def _plane(array: NDArray[Any], across: _Axis, along: _Axis, cut: int, index: int) -> NDArray[Any]:
     """Cut a slice: rows run along `along`, columns along `across`, both towards L, P or S."""
     plane = np.take(array, index, axis=cut)
     if along.axis > across.axis:
         plane = plane.T
-    return plane[:: -1 if along.turned else 1, :: -1 if across.turned else 1]
+    turned: NDArray[Any] = plane[:: -1 if along.turned else 1, :: -1 if across.turned else 1]
+    return turned
 
 
 def _shown(
-    array: NDArray[np.generic], axes: Sequence[_Axis], centre: Sequence[int], threshold: float
+    array: NDArray[Any], axes: Sequence[_Axis], centre: Sequence[int], threshold: float
 ) -> list[tuple[int, int]]:
     """Return what to show along L, P and S: the largest thing in the axial slice with some air around, and all of S."""
     across, along, through = axes
@@ -154,7 +156,7 @@ def _scale(sizes_mm: Sequence[float]) -> float:
 
 
 def _panel(
-    grey: NDArray[np.uint8], labels: NDArray[np.generic], names: Sequence[Label], voxel: tuple[float, float]
+    grey: NDArray[np.uint8], labels: NDArray[Any], names: Sequence[Label], voxel: tuple[float, float]
 ) -> Image.Image:
     """Draw a slice with its contours, at its true proportions; `voxel` is a voxel's width and height as drawn."""
     size = (max(1, round(grey.shape[1] * voxel[0])), max(1, round(grey.shape[0] * voxel[1])))
@@ -240,7 +242,7 @@ def _shortened(text: str, width: int, size: int) -> str:
     return text.rstrip() + "..."
 
 
-def _text(
+def _text(  # noqa: PLR0917 - as Pillow's own
     draw: ImageDraw.ImageDraw,
     place: tuple[float, float],
     text: str,

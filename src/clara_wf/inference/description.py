@@ -131,22 +131,23 @@ def load(path: Path) -> ModelDescription:
 def parse(content: object, *, where: str) -> ModelDescription:
     """Check a description that was read from YAML; `where` names it in messages."""
     reader = _Reader()
-    top = reader.section("", content, set(_TOP))
+    top = reader.section("", content, _TOP)
     if top.get("schema") != SCHEMA:
         reader.faults.append(f"schema is {top.get('schema')!r}, not {SCHEMA}")
     description = _read(reader, top)
-    if reader.faults or description is None:
+    if reader.faults:
         raise DescriptionError(f"{where}: " + "; ".join(reader.faults))
     return description
 
 
-_TOP = (
-    "schema name version title modality orientation spacing_mm median_at_mm max_spacing_mm intensity window threshold "
-    "background labels opening largest_component within field_of_view plausibility precision licence citation limits"
-).split()
+#: Fields of the file that are named otherwise here, and those of the file's own.
+_TOP = {"schema", "spacing_mm", "median_at_mm", "max_spacing_mm"} | (
+    set(ModelDescription.__dataclass_fields__) - {"spacing", "median_at", "max_spacing"}
+)
 
 
-def _read(reader: _Reader, top: Mapping[str, Any]) -> ModelDescription | None:
+def _read(reader: _Reader, top: Mapping[str, Any]) -> ModelDescription:
+    """Read all fields; where the reader noted faults, what is returned stands for nothing."""
     window = reader.section("window", top.get("window"), {"size", "margin", "step", "padding", "overlap", "tiling"})
     intensity = reader.section("intensity", top.get("intensity"), {"clip", "scale", "offset"})
     clip = reader.numbers("intensity.clip", intensity.get("clip"), 2)
@@ -166,7 +167,7 @@ def _read(reader: _Reader, top: Mapping[str, Any]) -> ModelDescription | None:
         reader.faults.append(f"precision {precision!r} is neither auto nor f32")
     median_at = top.get("median_at_mm")
     name = reader.text("name", top.get("name"))
-    values = dict(
+    description = ModelDescription(
         name=name,
         version=reader.text("version", top.get("version")),
         title=reader.text("title", top.get("title")),
@@ -202,7 +203,7 @@ def _read(reader: _Reader, top: Mapping[str, Any]) -> ModelDescription | None:
         citation=reader.text("citation", top.get("citation")),
         limits=reader.text("limits", top.get("limits")),
     )
-    return None if reader.faults else ModelDescription(**values)
+    return description
 
 
 def _labels(reader: _Reader, content: object) -> tuple[Label, ...]:

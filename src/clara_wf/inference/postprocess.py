@@ -35,10 +35,13 @@ def winners(scores: Floats, description: ModelDescription) -> NDArray[np.uint8]:
     """
     values = np.array([label.value for label in description.labels], np.uint8)
     if len(scores) == 1:
-        return (scores[0] > description.threshold) * values[0]
+        return np.where(scores[0] > description.threshold, values[0], np.uint8(0))
     if description.background:
-        return np.concatenate(([0], values)).astype(np.uint8)[scores.argmax(axis=0)]
-    return values[scores.argmax(axis=0)] * (scores.max(axis=0) > description.threshold)
+        with_background: NDArray[np.uint8] = np.concatenate((np.zeros(1, np.uint8), values))
+        return np.take(with_background, scores.argmax(axis=0))
+    best = np.take(values, scores.argmax(axis=0))
+    passed: NDArray[np.uint8] = np.where(scores.max(axis=0) > description.threshold, best, np.uint8(0))
+    return passed
 
 
 def clean(scores: Floats, description: ModelDescription) -> tuple[Floats, float]:

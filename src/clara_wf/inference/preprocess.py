@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from clara_wf.imaging.geometry import VolumeGeometry
 from clara_wf.imaging.volume import Volume
 from clara_wf.inference.description import Intensity, ModelDescription
+from clara_wf.inference.median import median_3x3x3
 from clara_wf.inference.resample import box_of, grid_of_box, resample
 
 Floats = NDArray[np.float32]
@@ -33,8 +33,9 @@ def values_on_grid(volume: Volume, grid: VolumeGeometry, description: ModelDescr
         return resample(volume, grid, fill=fill)
     low, high = box_of(grid)
     fine = grid_of_box(np.array(grid.axes), low, high, description.median_at)
-    filtered = sitk.Median(sitk.GetImageFromArray(resample(volume, fine, fill=fill)), [1, 1, 1])
-    return resample(Volume(geometry=fine, array=sitk.GetArrayViewFromImage(filtered)), grid, fill=fill)
+    # Whole numbers sort faster, and a fraction of one HU is far below the noise.
+    whole = np.rint(resample(volume, fine, fill=fill)).astype(np.int16)
+    return resample(Volume(geometry=fine, array=median_3x3x3(whole)), grid, fill=fill)
 
 
 def scaled(values: Floats, intensity: Intensity) -> Floats:

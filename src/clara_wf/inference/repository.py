@@ -1,7 +1,7 @@
 """The model repository: ``<root>/<name>/{config.pbtxt,model.yaml,installed.json,1/model.onnx}``.
 
-The layout is Triton's, so that the same folder serves the embedded engine and an inference server. `model.yaml` says how
-to use a model; `installed.json` holds the hash that its file had when it was installed.
+The layout is Triton's, so that the same folder serves the embedded engine and an inference server. `model.yaml` says
+how to use a model; `installed.json` holds the hash that its file had when it was installed.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """From one grid to another, a slice at a time.
 
 Two grids whose axes are parallel need no general interpolation: a value on the new grid is a weighted mean along each
-axis on its own, so a slice is two small matrix products. That runs at the speed of BLAS, holds one slice and reads no more
+axis on its own, so a slice takes two products with sparse matrices. That holds a few slices at most and reads no more
 of a memory-mapped volume than the target covers. An oblique volume is first put onto parallel axes by SimpleITK.
 
 Towards larger voxels the mean is over the new voxel's whole length (no aliasing), towards smaller ones it is linear.
@@ -9,17 +9,20 @@ Towards larger voxels the mean is over the new voxel's whole length (no aliasing
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import permutations
+from typing import Any
 
 import numpy as np
-import SimpleITK as sitk
+import SimpleITK
 from numpy.typing import NDArray
+from scipy import sparse
 
 from clara_wf.imaging.geometry import VolumeGeometry
 from clara_wf.imaging.volume import Volume
 
 Floats = NDArray[np.float32]
+_ITK: Any = SimpleITK  # its functions carry no types
 #: Axes count as parallel while this share of a voxel of the finer grid is the most that any corner is displaced.
 _PARALLEL_SHARE = 0.1
 #: A patient lies no straighter in the scanner.
@@ -113,21 +116,19 @@ def slices(volume: Volume, target: VolumeGeometry, *, fill: float) -> Iterator[t
 
     Slices that lie wholly beyond the volume are given as well.
     """
-    weights = [_weights(volume.geometry, target, axis) for axis in range(3)]
-    along, rows, columns = weights
-    row_part, column_part = _covered(rows), _covered(columns)
-    left, right = rows[:, row_part], np.ascontiguousarray(columns[:, column_part].T)
+    along, rows, columns = (_weights(volume.geometry, target, axis) for axis in range(3))
+    reduce = _reducer(rows, columns)
     # Where the weights do not add up to 1, the rest is beyond the volume.
     inside = np.outer(rows.sum(axis=1), columns.sum(axis=1))
+    # Neighbouring slices of the target share slices of the source.
+    ready: dict[int, Floats] = {}
     for index in range(target.shape[0]):
-        used = np.flatnonzero(along[index])
-        if not used.size:
-            yield index, np.full(target.shape[1:], fill, np.float32)
-            continue
-        plane = _mix(volume.array, used, along[index, used], row_part, column_part)
-        value = left @ plane @ right
-        share = inside * along[index].sum()
-        yield index, value + (1 - share) * np.float32(fill)
+        used = [int(number) for number in np.flatnonzero(along[index])]
+        ready = {number: ready[number] if number in ready else reduce(volume.array[number]) for number in used}
+        value: Floats = np.multiply(np.float32(fill), 1 - inside * along[index].sum(), dtype=np.float32)
+        for number in used:
+            value += ready[number] * along[index, number]
+        yield index, value
 
 
 def align_to(volume: Volume, target: VolumeGeometry, *, fill: float) -> Volume:
@@ -180,7 +181,7 @@ def _parallel(volume: Volume, target: VolumeGeometry, fill: float) -> tuple[Volu
     order = _order(volume.geometry, target)
     if order is not None:
         return volume, order
-    # Voxels as small as the volume's own along the nearest axis, never smaller than needed; over the target's box alone.
+    # Voxels as small as the volume's own along the nearest axis, never larger than the target's; over its box alone.
     axes = np.array(target.axes)
     nearest = np.abs(axes @ np.array(volume.geometry.axes).T).argmax(axis=1)
     spacing = [min(volume.geometry.spacing[axis], target.spacing[index]) for index, axis in enumerate(nearest)]
@@ -188,19 +189,19 @@ def _parallel(volume: Volume, target: VolumeGeometry, fill: float) -> tuple[Volu
     own_low, own_high = _extent(volume.geometry, axes)
     low, high = np.maximum(low, own_low), np.minimum(high, own_high)
     grid = grid_of_box(axes, low, np.maximum(high, low), (spacing[0], spacing[1], spacing[2]))
-    filtered = sitk.Resample(
+    filtered = _ITK.Resample(
         _to_itk(volume),
         _to_itk(Volume(geometry=grid, array=np.zeros(grid.shape, np.uint8))),
-        sitk.Transform(),
-        sitk.sitkLinear,
+        _ITK.Transform(),
+        _ITK.sitkLinear,
         fill,
-        sitk.sitkFloat32,
+        _ITK.sitkFloat32,
     )
-    return Volume(geometry=grid, array=sitk.GetArrayViewFromImage(filtered).copy()), (0, 1, 2)
+    return Volume(geometry=grid, array=_ITK.GetArrayViewFromImage(filtered).copy()), (0, 1, 2)
 
 
-def _to_itk(volume: Volume) -> sitk.Image:
-    image = sitk.GetImageFromArray(np.ascontiguousarray(volume.array))
+def _to_itk(volume: Volume) -> Any:  # noqa: ANN401 - see _ITK
+    image = _ITK.GetImageFromArray(np.ascontiguousarray(volume.array))
     geometry = volume.geometry
     image.SetSpacing(geometry.spacing[::-1])
     image.SetOrigin(geometry.origin)
@@ -239,17 +240,25 @@ def _weights(source: VolumeGeometry, target: VolumeGeometry, axis: int) -> Float
         weights = np.maximum(1 - np.abs(held[:, None] - voxels), 0) * inside[:, None]
     # Rounding must not make a weight of what is not covered at all.
     weights[weights < 1e-6] = 0
-    return weights.astype(np.float32)
+    rounded: Floats = weights.astype(np.float32)
+    return rounded
+
+
+def _reducer(rows: Floats, columns: Floats) -> Callable[[NDArray[Any]], Floats]:
+    """Return what puts a slice of the source onto the target's rows and columns."""
+    row_part, column_part = _covered(rows), _covered(columns)
+    # A weight or three in each row: BLAS would multiply zeros, and its threads wait for each other at this size.
+    left = sparse.csr_array(rows[:, row_part])
+    right = sparse.csr_array(columns[:, column_part])
+
+    def reduce(plane: NDArray[Any]) -> Floats:
+        part = np.asarray(plane[row_part, column_part], np.float32)
+        reduced: Floats = (right @ np.ascontiguousarray((left @ part).T)).T
+        return reduced
+
+    return reduce
 
 
 def _covered(weights: Floats) -> slice:
     used = np.flatnonzero(weights.any(axis=0))
     return slice(int(used[0]), int(used[-1]) + 1) if used.size else slice(0, 0)
-
-
-def _mix(array: NDArray[np.generic], used: NDArray[np.intp], weights: Floats, rows: slice, columns: slice) -> Floats:
-    """Return the weighted sum of some slices."""
-    total: Floats = array[used[0], rows, columns] * weights[0]
-    for index, weight in zip(used[1:], weights[1:], strict=True):
-        total = total + array[index, rows, columns] * weight
-    return total.astype(np.float32, copy=False)

@@ -120,13 +120,11 @@ class Segmenter:
             self._organ.check(volume, modality)
         description = self._model.description
         if modality and description.modality and modality != description.modality:
-            raise UnsuitableVolume(
-                f"its modality is {modality}, the model {self._model.name} takes {description.modality}"
-            )
+            raise UnsuitableVolume(f"its modality is {modality}, {self._model.name} takes {description.modality}")
         coarsest = max(volume.geometry.spacing)
         if coarsest > description.max_spacing:
             raise UnsuitableVolume(
-                f"its voxels are {coarsest:.1f} mm apart, the model {self._model.name} takes {description.max_spacing:g} mm"
+                f"its voxels are {coarsest:.1f} mm apart, {self._model.name} takes {description.max_spacing:g} mm at most"
             )
 
     def segment(

@@ -44,7 +44,7 @@ def tiles(window: Window, shape: IntTriple) -> Iterator[IntTriple]:
     As few windows as cover the image with the overlap asked for, evenly spread.
     """
     size = fitting(window, shape)
-    starts = []
+    starts: list[list[int]] = []
     for axis in range(3):
         output = size[axis] - 2 * window.margin[axis]
         spare = shape[axis] - output
@@ -54,8 +54,7 @@ def tiles(window: Window, shape: IntTriple) -> Iterator[IntTriple]:
             continue
         count = ceil(spare / max(1.0, output * (1 - window.overlap))) + 1
         starts.append([round(spare * index / (count - 1)) for index in range(count)])
-    for x, y, z in product(*starts):
-        yield x, y, z
+    yield from product(*starts)
 
 
 def infer(
