@@ -282,6 +282,7 @@ class _Stage:
             return True
 
     def _canceled(self, signal_number: int, frame: object) -> None:  # noqa: ARG002 - a signal handler's signature
+        # Not an Exception: the signal may come while a library (logging, for one) catches all of these and goes on.
         if not self._concluding:
             self._concluding = True
-            raise JobCanceled("canceled")
+            raise KeyboardInterrupt

@@ -1,0 +1,114 @@
+"""Locks appear whole, say one thing, and pass a failure on at once."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from clara_wf.model.errors import StageTimeout, UpstreamFailed
+from clara_wf.model.files import UNFINISHED, replacing
+from clara_wf.model.locks import Lock, wait_for
+
+
+def test_a_lock_says_again_what_was_written(tmp_path):
+    lock = Lock(stage="a", state="failed", message="Größe «0»\nzwei", started="s", ended="e", image="i:1")
+    lock.write(tmp_path / "new" / "a.lock")
+    assert Lock.read(tmp_path / "new" / "a.lock") == lock
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["a.lock"]
+
+
+def test_the_first_word_counts(tmp_path):
+    path = tmp_path / "a.lock"
+    Lock(stage="a", state="failed", message="first").write(path)
+    Lock(stage="a", state="completed").write(path)
+    assert Lock.read(path).message == "first"
+
+
+def test_a_reader_never_sees_a_part(tmp_path):
+    """Many locks are written while others look at them as often as they can."""
+    paths = [tmp_path / f"{n}.lock" for n in range(40)]
+    message = "x" * 50_000
+    done = threading.Event()
+    wrong: list[object] = []
+
+    def look() -> int:
+        seen = 0
+        while not done.is_set():
+            for path in paths:
+                lock = Lock.read(path)
+                if lock is not None:
+                    seen += 1
+                    # A part of the JSON would be read as the bare lock of another program.
+                    if lock.message != message:
+                        wrong.append(lock)
+        return seen
+
+    with ThreadPoolExecutor(3) as pool:
+        looks = [pool.submit(look) for _ in range(2)]
+        try:
+            for path in paths:
+                Lock(stage=path.stem, state="completed", message=message).write(path)
+        finally:
+            done.set()
+    assert sum(each.result() for each in looks) > 0
+    assert not wrong
+
+
+@pytest.mark.parametrize("content", [b"", b"done", b"[]", b"null", b'{"state"', b'{"stage": "x"}', b"\xff\xfe"])
+def test_a_foreign_lock_counts_by_being_there(tmp_path, content):
+    (tmp_path / "reader.lock").write_bytes(content)
+    lock = Lock.read(tmp_path / "reader.lock")
+    assert (lock.stage, lock.state) == ("reader", "completed")
+
+
+def test_waiting_ends_when_the_lock_appears(tmp_path):
+    path = tmp_path / "a.lock"
+    timer = threading.Timer(0.1, Lock(stage="a", state="completed").write, [path])
+    timer.start()
+    assert wait_for(path, timeout=20).stage == "a"
+    timer.join()
+
+
+def test_waiting_has_a_time_out(tmp_path):
+    with pytest.raises(StageTimeout, match=r"waited 0\.1 s for the lock a\.lock, which did not appear"):
+        wait_for(tmp_path / "a.lock", timeout=0.1)
+
+
+def test_a_failure_ends_the_waiting_at_once_and_the_first_is_named(tmp_path):
+    Lock(stage="reader", state="failed", message="bad slices").write(tmp_path / "reader.lock")
+    start = time.monotonic()
+    with pytest.raises(UpstreamFailed) as first:
+        wait_for(tmp_path / "reader.lock", timeout=60)
+    assert time.monotonic() - start < 30
+    assert str(first.value) == "upstream stage reader failed: bad slices"
+    Lock(stage="vnet", state="failed", message=str(first.value)).write(tmp_path / "vnet.lock")
+    with pytest.raises(UpstreamFailed) as second:
+        wait_for(tmp_path / "vnet.lock", timeout=60)
+    assert str(second.value) == str(first.value)
+
+
+def test_a_broken_replacement_leaves_what_was_there(tmp_path):
+    path = tmp_path / "a.mhd"
+    path.write_text("old")
+
+    def replace_badly():
+        with replacing(path) as temporary:
+            assert temporary.name.startswith(UNFINISHED)
+            assert temporary.suffix == ".mhd"
+            temporary.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        replace_badly()
+    assert path.read_text() == "old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.mhd"]
+
+
+def test_a_new_file_has_the_usual_permissions(tmp_path):
+    (tmp_path / "common").write_text("")
+    with replacing(tmp_path / "new") as temporary:
+        temporary.write_text("x")
+    assert (tmp_path / "new").stat().st_mode == (tmp_path / "common").stat().st_mode
