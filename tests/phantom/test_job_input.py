@@ -61,7 +61,7 @@ def test_the_reader_gets_a_series_and_the_writer_its_labels(tmp_path, coarse):
     header = job / "dicom-writer" / "input" / "recon.seg.mhd"
     record = read_record(header)
     assert np.array_equal(read_volume(header).array, coarse.labels.array)
-    assert [(label.value, label.name) for label in record.labels] == [(1, "liver"), (2, "tumour")]
+    assert [(label.value, label.name) for label in record.labels] == [(1, "liver"), (2, "liver tumour")]
     assert record.measurements["liver"]["volume_ml"] == pytest.approx(coarse.truth.labels["liver"].volume_ml, rel=0.05)
     # A SEG made of the labels refers to the very series that the reader's job has.
     uids = {pydicom.dcmread(path, stop_before_pixels=True).SOPInstanceUID for path in files}

@@ -38,9 +38,9 @@ def test_no_flip_or_swap_of_axes_maps_the_beads_onto_themselves():
 def test_organs_lie_on_their_own_sides(everyday):
     where = {name: region.centroid_mm for name, region in everyday.truth.labels.items()}
     right, left = -1, 1  # LPS: x grows to the patient's left, y to the back, z to the head
-    for organ, side in (("liver", right), ("gallbladder", right), ("kidney_right", right), ("vena_cava", right)):
+    for organ, side in (("liver", right), ("gallbladder", right), ("kidney right", right), ("vena cava", right)):
         assert where[organ][0] * side > 10, organ
-    for organ, side in (("spleen", left), ("stomach", left), ("kidney_left", left), ("aorta", left), ("heart", left)):
+    for organ, side in (("spleen", left), ("stomach", left), ("kidney left", left), ("aorta", left), ("heart", left)):
         assert where[organ][0] * side > 5, organ
     assert where["bone"][1] > 20
     assert where["gallbladder"][1] < -20
@@ -51,7 +51,7 @@ def test_organs_lie_on_their_own_sides(everyday):
     ("tissue", "hu", "tolerance"),
     [
         (Tissue.LIVER, 110, 5),  # with its vessels
-        (Tissue.TUMOUR, 60, 12),
+        (Tissue.LIVER_TUMOUR, 60, 12),
         (Tissue.SPLEEN, 118, 5),
         (Tissue.AORTA, 165, 4),
         (Tissue.LUNG, -860, 12),
@@ -98,11 +98,11 @@ def test_slabs_leave_no_seams():
 
 def test_the_truth_does_not_depend_on_the_grid(everyday):
     fine, rough = everyday.truth.labels, make_phantom(GRIDS["oblique"]).truth.labels
-    for organ in ("liver", "spleen", "kidney_left"):
+    for organ in ("liver", "spleen", "kidney left"):
         assert rough[organ].volume_ml == pytest.approx(fine[organ].volume_ml, rel=0.01)
         assert rough[organ].centroid_mm == pytest.approx(fine[organ].centroid_mm, abs=0.4)
     assert 1200 < fine["liver"].volume_ml < 2000
-    assert 5 < fine["tumour"].volume_ml < 60
+    assert 5 < fine["liver tumour"].volume_ml < 60
 
 
 def test_truth_and_labels_agree(everyday):
@@ -126,7 +126,7 @@ def test_negative_cases_have_a_body_but_no_liver(arguments):
     phantom = make_phantom(COARSE, **arguments)
     assert not phantom.labels.array.any()
     assert "liver" not in phantom.truth.labels
-    assert "tumour" not in phantom.truth.labels
+    assert "liver tumour" not in phantom.truth.labels
     assert phantom.truth.labels["fat"].volume_ml > 3000
     assert phantom.truth.labels["bone"].volume_ml > 200
     assert ("lung" in phantom.truth.labels) == (arguments.get("region") != "pelvis")

@@ -179,7 +179,7 @@ def _lesions(rng: np.random.Generator, liver: Shape, count: int) -> Iterator[Par
             first, second = rng.uniform(0.88, 1.08, 2)
             ball = Superellipsoid(centre=centre, radii=(radius, radius * float(first), radius * float(second)))
             uneven = Wobbled(shape=ball, amplitude=0.12 * radius, wavelength=2.6 * radius, phases=centre)
-            yield Part(name="lesion", hu=float(rng.uniform(50, 70)), shape=uneven, tissue=Tissue.TUMOUR)
+            yield Part(name="lesion", hu=float(rng.uniform(50, 70)), shape=uneven, tissue=Tissue.LIVER_TUMOUR)
 
 
 def _kidney(rng: np.random.Generator, side: int) -> Shape:

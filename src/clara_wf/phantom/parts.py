@@ -15,7 +15,7 @@ class Tissue(IntEnum):
 
     BACKGROUND = 0
     LIVER = 1
-    TUMOUR = 2
+    LIVER_TUMOUR = 2
     SPLEEN = 3
     KIDNEY_RIGHT = 4
     KIDNEY_LEFT = 5

@@ -49,7 +49,7 @@ class Truth:
 
     seed: int
     region: Region
-    labels: Mapping[str, Region3D]  # by name: liver (with its tumours), tumour, and every other tissue in the grid
+    labels: Mapping[str, Region3D]  # liver (with its tumours), liver tumour, and every other tissue in view
     markers: tuple[Marker, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -136,7 +136,7 @@ def make_phantom(
     """
     anatomy = make_anatomy(seed, region=region, organs=organs, lesions=lesions, markers=markers)
     image, tissues = render(anatomy, geometry, seed=seed, scanner=scanner or Scanner())
-    labels = np.where(tissues <= Tissue.TUMOUR, tissues, np.uint8(0))
+    labels = np.where(tissues <= Tissue.LIVER_TUMOUR, tissues, np.uint8(0))
     truth = Truth(seed=seed, region=region, labels=_measure(image, tissues, geometry), markers=anatomy.markers)
     return Phantom(
         image=Volume(geometry=geometry, array=image),
@@ -161,8 +161,8 @@ def _measure(
         sums[:, 2] += voxels * index
         sums[:, 3] += np.bincount(flat, weights=rows, minlength=count)
         sums[:, 4] += np.bincount(flat, weights=columns, minlength=count)
-    measured = {"liver": sums[Tissue.LIVER] + sums[Tissue.TUMOUR]}
-    measured |= {tissue.name.lower(): sums[tissue] for tissue in Tissue if tissue > Tissue.LIVER}
+    measured = {"liver": sums[Tissue.LIVER] + sums[Tissue.LIVER_TUMOUR]}
+    measured |= {tissue.name.lower().replace("_", " "): sums[tissue] for tissue in Tissue if tissue > Tissue.LIVER}
     return {name: _region(row, geometry) for name, row in measured.items() if row[0]}
 
 

@@ -14,7 +14,7 @@ from clara_wf.model.files import write_atomically
 from clara_wf.phantom.dicom_series import source_series
 from clara_wf.phantom.patient import Phantom
 
-#: What the values of a phantom's labels mean.
+#: What the values of a phantom's labels mean: named and coded as the liver networks' descriptions do.
 LABELS = (
     Label(
         value=1,
@@ -25,10 +25,10 @@ LABELS = (
     ),
     Label(
         value=2,
-        name="tumour",
+        name="liver tumour",
         category=Code(value="49755003", scheme="SCT", meaning="Morphologically Abnormal Structure"),
-        type=Code(value="108369006", scheme="SCT", meaning="Neoplasm"),
-        color=(144, 238, 144),
+        type=Code(value="4147007", scheme="SCT", meaning="Mass"),
+        color=(255, 209, 60),
     ),
 )
 
@@ -75,7 +75,9 @@ def write_truth(folder: Path, phantom: Phantom) -> None:
 
 
 def _labels_record(phantom: Phantom, source: SourceSeries) -> VolumeRecord:
-    present = {name: region for name, region in phantom.truth.labels.items() if name in {"liver", "tumour"}}
+    present = {
+        name: region for name, region in phantom.truth.labels.items() if name in {label.name for label in LABELS}
+    }
     return VolumeRecord(
         kind="labels",
         modality="CT",
