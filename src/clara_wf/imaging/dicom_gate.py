@@ -53,13 +53,12 @@ def check_stack(stack: Stack) -> Verdict:
     if doubles:
         faults = [f"slices {i + 1} and {i + 2} are both at {_place(stack, i)}" for i in doubles]
         return Verdict(spacing=usual, shifts=shifts, faults=_named(faults), resamplable=False)
-    even = (stack.places[-1] - stack.places[0]) / len(gaps)
-    if _is_even(stack.places, even):
-        gap_faults, spacing = [], even
-    else:
-        gap_faults, spacing = _gap_faults(stack, gaps, usual), usual
+    even = _even_spacing(stack.places)
+    gap_faults = [] if even else _gap_faults(stack, gaps, usual)
     shift_faults = _shift_faults(stack, shifts)
-    return Verdict(spacing=spacing, shifts=shifts, faults=_named(gap_faults) + _named(shift_faults), resamplable=True)
+    return Verdict(
+        spacing=even or usual, shifts=shifts, faults=_named(gap_faults) + _named(shift_faults), resamplable=True
+    )
 
 
 def _single(stack: Stack) -> Verdict:
@@ -77,8 +76,22 @@ def _tolerance(spacing: float) -> float:
     return min(max(PLACE_TOLERANCE_MM, PLACE_TOLERANCE_PART * spacing), PLACE_TOLERANCE_LIMIT * spacing)
 
 
-def _is_even(places: Sequence[float], spacing: float) -> bool:
-    return all(abs(place - places[0] - index * spacing) <= _tolerance(spacing) for index, place in enumerate(places))
+def _even_spacing(places: Sequence[float]) -> float | None:
+    """Return the distance of evenly spaced slices; None if they are not.
+
+    From end to end first, which is exact where the positions are; then by regression, since rounded ends would lay the
+    blame for their rounding on all between.
+    """
+    count = len(places)
+    spacing = (places[-1] - places[0]) / (count - 1)
+    middle = (count - 1) / 2
+    mean = sum(places) / count
+    slope = sum((index - middle) * (place - mean) for index, place in enumerate(places))
+    slope /= sum((index - middle) ** 2 for index in range(count))
+    for candidate, start in ((spacing, places[0]), (slope, mean - slope * middle)):
+        if all(abs(place - start - index * candidate) <= _tolerance(candidate) for index, place in enumerate(places)):
+            return candidate
+    return None
 
 
 def _gap_faults(stack: Stack, gaps: Sequence[float], usual: float) -> list[str]:

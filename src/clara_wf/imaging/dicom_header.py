@@ -132,6 +132,14 @@ def _parse_numbers(vr: str, value: bytes, little: bool) -> tuple[float, ...]:
     return numbers
 
 
+class HeaderFault(FileFault):
+    """The header is broken; what could be read of it may say whose slice is missing now."""
+
+    def __init__(self, fault: FileFault, part: Header) -> None:
+        super().__init__(fault.state, fault.message)
+        self.part = part
+
+
 class _Unusual(Exception):
     """The file is for pydicom."""
 
@@ -182,10 +190,13 @@ def _scan(path: Path, handle: int, size: int, start: bytes, wanted: Mapping[int,
     syntax = meta.get(0x00020010, b"").decode("latin-1").strip(" \0")
     if syntax in {"", DEFLATED, EXPLICIT_BIG}:
         raise _Unusual
-    elements, pixels = _elements(handle, size, start, body, wanted, explicit=syntax != IMPLICIT_LITTLE)
-    if pixels is not None and pixels.length is None:
-        _check_fragments(handle, pixels.offset, size)
-    return Header(path=path, size=size, syntax=syntax, little=True, elements=elements, pixels=pixels)
+    found: dict[int, tuple[str, bytes]] = {}
+    try:
+        pixels = _elements(handle, size, start, body, wanted, found, explicit=syntax != IMPLICIT_LITTLE)
+    except FileFault as fault:
+        part = Header(path=path, size=size, syntax=syntax, little=True, elements=found, pixels=None)
+        raise HeaderFault(fault, part) from fault
+    return Header(path=path, size=size, syntax=syntax, little=True, elements=found, pixels=pixels)
 
 
 def _file_meta(data: bytes) -> tuple[dict[int, bytes], int]:
@@ -210,11 +221,17 @@ def _file_meta(data: bytes) -> tuple[dict[int, bytes], int]:
 
 
 def _elements(  # noqa: C901, PLR0912 - one loop over bytes, which is what makes it fast
-    handle: int, size: int, data: bytes, at: int, wanted: Mapping[int, tuple[str, str]], *, explicit: bool
-) -> tuple[dict[int, tuple[str, bytes]], PixelData | None]:
-    """Walk over the data set's first level; `data` is a window onto the file that begins at `base`."""
+    handle: int,
+    size: int,
+    data: bytes,
+    at: int,
+    wanted: Mapping[int, tuple[str, str]],
+    found: dict[int, tuple[str, bytes]],
+    *,
+    explicit: bool,
+) -> PixelData | None:
+    """Walk over the data set's first level into `found`; `data` is a window onto the file that begins at `base`."""
     words = _READ_WORDS if wanted is READ else _words(wanted)
-    found: dict[int, tuple[str, bytes]] = {}
     base = 0
     short = struct.Struct("<I2sH").unpack_from
     long = struct.Struct("<I").unpack_from
@@ -225,7 +242,7 @@ def _elements(  # noqa: C901, PLR0912 - one loop over bytes, which is what makes
             if at + 8 > len(data):
                 if base + at < size:
                     raise FileFault(FileState.TRUNCATED, _ENDS_IN_HEADER)
-                return found, None
+                return None
         word, vr, length = short(data, at)
         if explicit and vr in _SHORT_VRS:
             at += 8
@@ -240,7 +257,7 @@ def _elements(  # noqa: C901, PLR0912 - one loop over bytes, which is what makes
         if word in words or length == _UNDEFINED:
             tag = (word & 0xFFFF) << 16 | word >> 16
             if tag in _PIXEL_DATA:
-                return found, PixelData(tag=tag, offset=base + at, length=None if length == _UNDEFINED else length)
+                return PixelData(tag=tag, offset=base + at, length=None if length == _UNDEFINED else length)
             if vr == b"UN" and tag in wanted:
                 raise _Unusual
             if length == _UNDEFINED:
@@ -307,8 +324,24 @@ def _item_head(handle: int, at: int) -> tuple[int, int]:
     return group << 16 | element, length
 
 
-def _check_fragments(handle: int, at: int, size: int) -> None:
-    """Follow the fragments of encapsulated pixels to their end: some decoders take a cut one without a word."""
+def check_fragments(header: Header) -> None:
+    """Follow the fragments of encapsulated pixels to their end: some decoders take a cut one without a word.
+
+    Raises
+    ------
+    FileFault
+        The file ends within them.
+    """
+    if header.pixels is None or header.pixels.length is not None:
+        return
+    handle = os.open(header.path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _follow_fragments(handle, header.pixels.offset, header.size)
+    finally:
+        os.close(handle)
+
+
+def _follow_fragments(handle: int, at: int, size: int) -> None:
     while True:
         head = os.pread(handle, 8, at)
         tag = int.from_bytes(head[0:2], "little") << 16 | int.from_bytes(head[2:4], "little")
@@ -354,8 +387,8 @@ def _read_by_pydicom(path: Path, size: int, wanted: Mapping[int, tuple[str, str]
 
 def _raw(dataset: Dataset, tag: int, vr: str) -> tuple[str, bytes]:
     """Return an element's VR and bytes, as they stand in the file."""
-    raw = dataset.get_item(tag, keep_deferred=True)
-    if not isinstance(raw, tuple):  # a sequence, which pydicom has read already; what is raw is a named tuple
+    raw = cast("RawDataElement", dataset.get_item(tag, keep_deferred=True))
+    if not hasattr(raw, "length"):  # a sequence, which pydicom has read already
         return "SQ", b""
     if raw.value is not None and raw.length != len(raw.value):
         raise FileFault(FileState.TRUNCATED, _ENDS_IN_HEADER)

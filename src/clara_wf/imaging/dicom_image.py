@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import Final
 
 from clara_wf.imaging.dicom_attributes import TAG
-from clara_wf.imaging.dicom_header import DEFLATED, NATIVE, Header, parse_text, read_header
+from clara_wf.imaging.dicom_header import (
+    DEFLATED,
+    NATIVE,
+    Header,
+    HeaderFault,
+    check_fragments,
+    parse_text,
+    read_header,
+)
 from clara_wf.imaging.dicom_states import FileFault, FileState
 
 #: What a UID may be (PS3.5 section 9.1). Zeros in front of a component are wrong but common, and do no harm.
@@ -120,6 +128,8 @@ def read_file(path: Path, name: str) -> DicomFile:
     """Read what a regular file is. What is wrong with it is said by its state, not by an exception."""
     try:
         header = read_header(path)
+    except HeaderFault as fault:
+        return _described(fault.part, name, fault.state, fault.message, damages=True)
     except FileFault as fault:
         return DicomFile(name=name, path=path, state=fault.state, reason=fault.message)
     except OSError as exc:
@@ -211,6 +221,7 @@ def _frames(header: Header) -> tuple[Frame, ...]:
     if count < 1:
         raise FileFault(FileState.REFUSED, f"NumberOfFrames is {count}")
     _check_length(header, pixel_format, count)
+    check_fragments(header)
     if "PerFrameFunctionalGroupsSequence" in header:
         from clara_wf.imaging.dicom_multiframe import read_frames  # here, since it needs pydicom
 

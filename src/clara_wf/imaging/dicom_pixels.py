@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import struct
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any, Final
@@ -91,7 +92,8 @@ def read_slices(
     workers = max(1, len(os.sched_getaffinity(0)))
     tasks = list(_tasks(frames, workers))
     count = 0
-    with ThreadPoolExecutor(workers) as pool:
+    with warnings.catch_warnings(), ThreadPoolExecutor(workers) as pool:
+        warnings.simplefilter("ignore")  # decoders quote values, which may be a patient's
         futures = [pool.submit(_read_task, frames, task, out, pad_with_air) for task in tasks]
         try:
             for future in as_completed(futures):

@@ -111,7 +111,7 @@ def _placed(
             low, high = (laid[:-1], laid[1:]) if axis == 0 else (laid[:, :-1], laid[:, 1:])
             laid = low * part + high * (1 - part)
             whole += 1
-        wide = np.full((shape[0], laid.shape[1]) if axis == 0 else (laid.shape[0], shape[1]), outside)
+        wide = np.full((shape[0], laid.shape[1]) if axis == 0 else (laid.shape[0], shape[1]), outside, np.float64)
         if axis == 0:
             wide[whole : whole + laid.shape[0]] = laid
         else:
