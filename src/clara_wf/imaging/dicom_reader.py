@@ -228,6 +228,8 @@ class _Job:
         }
         if report.split:
             detail["split"] = report.split
+        if report.resampled:
+            detail["resampled"] = "yes"  # the writer then says that voxels are not where the source's pixels are
         if report.notes:
             detail["notes"] = "; ".join(report.notes)
         record = VolumeRecord(
