@@ -352,6 +352,23 @@ def test_an_empty_header_is_enough(tmp_path, label_volume, record, attributes, f
     assert faults(path) == []
 
 
+@pytest.mark.parametrize("subject", ["", "S-17"])
+def test_a_trial_is_carried_if_it_is_complete(tmp_path, label_volume, record, attributes, faults, subject) -> None:
+    """De-identified data come with a trial whose subject is empty, which is invalid."""
+    attributes |= {
+        "00120010": {"vr": "LO", "Value": ["Sponsor"]},
+        "00120020": {"vr": "LO", "Value": ["6688"]},
+        "00120021": {"vr": "LO", "Value": ["Trial"]},
+        "00120030": {"vr": "LO"},
+        "00120031": {"vr": "LO"},
+        "00120040": {"vr": "LO", "Value": [subject] if subject else []},
+    }
+    path = tmp_path / "a.dcm"
+    write_segmentation(path, label_volume(), record(), workflow="w")
+    assert faults(path) == []
+    assert pydicom.dcmread(path).get("ClinicalTrialSubjectID", "") == subject
+
+
 @pytest.mark.parametrize(
     ("character_set", "name", "kept"),
     [

@@ -50,7 +50,7 @@ _TIME = re.compile(r"([01]\d|2[0-3])([0-5]\d([0-5]\d(\.\d{1,6})?)?)?")
 #: The series number of a derived series is the source's times this, plus a number for its kind.
 _SERIES_NUMBER_STEP = 100
 
-#: Patient, General Study, Patient Study, Clinical Trial Subject and Study modules (PS3.3 C.7.1, C.7.2): taken over.
+#: Patient, General Study and Patient Study modules (PS3.3 C.7.1, C.7.2): taken over.
 IDENTITY = (
     *("PatientName", "PatientID", "IssuerOfPatientID", "TypeOfPatientID", "IssuerOfPatientIDQualifiersSequence"),
     *("PatientBirthDate", "PatientBirthTime", "PatientSex", "OtherPatientIDsSequence", "OtherPatientIDs"),
@@ -66,11 +66,15 @@ IDENTITY = (
     *("AdmittingDiagnosesCodeSequence", "ConsultingPhysicianName", "RequestingService", "ReasonForVisit"),
     *("PatientBodyMassIndex", "MedicalAlerts", "Allergies", "SmokingStatus", "PregnancyStatus"),
     *("LastMenstrualDate", "PatientState"),
+)
+#: Clinical Trial Subject and Study modules (C.7.1.3, C.7.2.3): taken over as a whole if they say the trial and the
+#: subject; de-identified data often come with empty ones, which are invalid.
+_TRIAL = (
     *("ClinicalTrialSponsorName", "ClinicalTrialProtocolID", "ClinicalTrialProtocolName", "ClinicalTrialSiteID"),
     *("ClinicalTrialSiteName", "ClinicalTrialSubjectID", "ClinicalTrialSubjectReadingID"),
     *("ClinicalTrialTimePointID", "ClinicalTrialTimePointDescription"),
 )
-#: Of these, what an object must have, if empty (type 2).
+#: Of the patient's and the study's, what an object must have, if empty (type 2).
 _MAY_BE_EMPTY = (
     *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime"),
     *("ReferringPhysicianName", "StudyID", "AccessionNumber"),
@@ -218,6 +222,10 @@ class Origin:
         for keyword in _MAY_BE_EMPTY:
             setattr(target, keyword, "")
         self.carry(target, *IDENTITY, "BodyPartExamined", "Laterality")
+        if self._names_trial:
+            for keyword in _TRIAL:
+                if keyword in self.dataset:
+                    target.add(self.dataset[keyword])
         target.StudyInstanceUID = self.source.study_uid
         target.FrameOfReferenceUID = self.frame_of_reference_uid
         target.PositionReferenceIndicator = str(self.dataset.get("PositionReferenceIndicator", ""))
@@ -227,10 +235,22 @@ class Origin:
             target.SpecificCharacterSet = list(self.character_set)
 
     def carry(self, target: Dataset, *keywords: str) -> None:
-        """Take attributes over from the source, those that it has."""
+        """Take attributes over from the source, those that it has and that are not empty."""
         for keyword in keywords:
-            if keyword in self.dataset:
+            if keyword in self.dataset and not self.dataset[keyword].is_empty:
                 target.add(self.dataset[keyword])
+
+    @property
+    def _names_trial(self) -> bool:
+        """Say whether the attributes of a clinical trial are complete (type 1 and 1C)."""
+        sponsor, protocol, *subject = (
+            bool(self.dataset.get(keyword))
+            for keyword in (
+                *("ClinicalTrialSponsorName", "ClinicalTrialProtocolID"),
+                *("ClinicalTrialSubjectID", "ClinicalTrialSubjectReadingID"),
+            )
+        )
+        return sponsor and protocol and any(subject)
 
     def mismatch(self, target: Dataset) -> str | None:
         """Name an attribute of patient or study that an object read back does not have as the source has it."""

@@ -137,7 +137,7 @@ def _template(volume: Volume, record: VolumeRecord, origin: Origin, values: Stor
     image = Dataset()
     origin.carry(image, *_CARRIED)
     for element in origin.dataset:
-        if _is_acquisition(element.tag) and element.keyword not in _GRID:
+        if _is_acquisition(element.tag) and element.keyword not in _GRID and not element.is_empty:
             image.add(element)
     for keyword, value in _REQUIRED[modality].items():
         if keyword not in image:
