@@ -137,10 +137,11 @@ class SdkHelm:
         if timeout is not None:
             options |= {"wait": "watcher", "timeout": max(1, round(timeout))}
         try:
-            with self._sdk.Config(namespace=namespace) as cluster, self._sdk.Chart.load(chart) as loaded:
+            with self._cluster(namespace) as cluster, self._sdk.Chart.load(chart) as loaded:
                 known = {found["name"] for found in cluster.list(all_states=True)}
                 if release in known:
-                    cluster.upgrade(loaded, release, dict(values), **options)
+                    # The values given now are all: Helm would else take up those of a failed attempt again.
+                    cluster.upgrade(loaded, release, dict(values), reset_values=True, **options)
                 else:
                     cluster.install(loaded, release, dict(values), create_namespace=True, **options)
         except self._sdk.HelmError as exc:
@@ -149,13 +150,20 @@ class SdkHelm:
     def uninstall(self, release: str, *, namespace: str = "default") -> bool:
         """Remove a release: see `Helm.uninstall`."""
         try:
-            with self._sdk.Config(namespace=namespace) as cluster:
+            with self._cluster(namespace) as cluster:
                 cluster.uninstall(release)
         except self._sdk.HelmNotFoundError:
             return False
         except self._sdk.HelmError as exc:
             raise ChartError(f"release '{release}' cannot be removed: {exc}") from exc
         return True
+
+    def _cluster(self, namespace: str) -> Any:  # noqa: ANN401 - the SDK's Config
+        """Return a connection; Go has copied the environment when it was loaded, so KUBECONFIG is handed over."""
+        config = os.environ.get("KUBECONFIG") or None
+        # A list of files is for Go to merge.
+        path = None if config is None or os.pathsep in config else config
+        return self._sdk.Config(namespace=namespace, kubeconfig_path=path)
 
 
 class ProgramHelm:
@@ -192,7 +200,8 @@ class ProgramHelm:
         self, release: str, chart: Path, values: Values, *, namespace: str = "default", timeout: float | None = None
     ) -> None:
         """Install or upgrade a release: see `Helm.install`."""
-        command = ["upgrade", "--install", release, str(chart), "--namespace", namespace, "--create-namespace"]
+        command = ["upgrade", "--install", "--reset-values", release, str(chart)]
+        command += ["--namespace", namespace, "--create-namespace"]
         if timeout is not None:
             command += ["--wait", "--timeout", f"{max(1, round(timeout))}s"]
         self._run(command, chart, values=values)
