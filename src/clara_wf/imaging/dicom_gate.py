@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Final
 
-from clara_wf.imaging.dicom_image import Vector
+from clara_wf.imaging.dicom_frame import Vector
 from clara_wf.imaging.dicom_stacks import SAME_PLACE_MM, Stack
 from clara_wf.imaging.geometry import VolumeGeometry
 

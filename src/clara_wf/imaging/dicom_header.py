@@ -192,7 +192,7 @@ def _scan(path: Path, handle: int, size: int, start: bytes, wanted: Mapping[int,
         raise _Unusual
     found: dict[int, tuple[str, bytes]] = {}
     try:
-        pixels = _elements(handle, size, start, body, wanted, found, explicit=syntax != IMPLICIT_LITTLE)
+        pixels = _elements(handle, size, start, body, wanted, found=found, explicit=syntax != IMPLICIT_LITTLE)
     except FileFault as fault:
         part = Header(path=path, size=size, syntax=syntax, little=True, elements=found, pixels=None)
         raise HeaderFault(fault, part) from fault
@@ -226,8 +226,8 @@ def _elements(  # noqa: C901, PLR0912 - one loop over bytes, which is what makes
     data: bytes,
     at: int,
     wanted: Mapping[int, tuple[str, str]],
-    found: dict[int, tuple[str, bytes]],
     *,
+    found: dict[int, tuple[str, bytes]],
     explicit: bool,
 ) -> PixelData | None:
     """Walk over the data set's first level into `found`; `data` is a window onto the file that begins at `base`."""

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from clara_wf.imaging.dicom_image import DicomFile, Frame, read_file
+from clara_wf.imaging.dicom_frame import Frame
+from clara_wf.imaging.dicom_image import DicomFile, read_file
 from clara_wf.imaging.dicom_pixels import stored_values
 from clara_wf.imaging.dicom_states import FileFault, FileState
 from clara_wf.imaging.folder import find_files

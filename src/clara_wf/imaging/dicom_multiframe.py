@@ -14,8 +14,7 @@ from typing import Final
 import pydicom
 from pydicom.dataset import Dataset
 
-from clara_wf.imaging.dicom_header import NATIVE, Header
-from clara_wf.imaging.dicom_image import (
+from clara_wf.imaging.dicom_frame import (
     Frame,
     PixelFormat,
     check_directions,
@@ -24,6 +23,7 @@ from clara_wf.imaging.dicom_image import (
     check_spacing,
     read_padding,
 )
+from clara_wf.imaging.dicom_header import NATIVE, Header
 from clara_wf.imaging.dicom_states import FileFault, FileState
 
 #: Attributes that may tell frames at one place apart: macro and attribute.

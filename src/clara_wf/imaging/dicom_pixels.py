@@ -22,7 +22,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from clara_wf.imaging.dicom_image import Frame, PixelFormat
+from clara_wf.imaging.dicom_frame import Frame, PixelFormat
+from clara_wf.imaging.dicom_header import DEFLATED, EXPLICIT_BIG
 from clara_wf.imaging.dicom_states import FileFault, FileState
 
 #: What padding becomes in CT.
@@ -30,7 +31,7 @@ AIR_HU: Final = -1024
 _INT16 = np.iinfo(np.int16)
 #: Transfer syntaxes that keep the bits where the header says; image codecs move them down to bit 0.
 _RLE: Final = "1.2.840.10008.1.2.5"
-_BITS_STAY: Final = frozenset({_RLE, "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"})
+_BITS_STAY: Final = frozenset({_RLE, EXPLICIT_BIG, DEFLATED})
 #: What decoders raise on broken data: pydicom lets the exceptions of its plug-ins through.
 _DECODER_FAULTS: Final = (
     RuntimeError,
@@ -153,10 +154,13 @@ def _load(frame: Frame, buffer: NDArray[Any]) -> None:
 
 def _decoded(frames: Sequence[Frame]) -> Iterator[NDArray[Any]]:
     """Decode frames of one file."""
-    from pydicom.pixels.utils import iter_pixels  # here, since most series do not need it
+    from pydicom import dcmread  # here, since most series do not need it
+    from pydicom.pixels.utils import iter_pixels
 
     indices = [(frame.number or 1) - 1 for frame in frames]
-    arrays = iter_pixels(frames[0].path, indices=indices, raw=True)
+    # Given a path, pydicom reads frame by frame, but does not inflate.
+    source = dcmread(frames[0].path) if frames[0].format.syntax == DEFLATED else frames[0].path
+    arrays = iter_pixels(source, indices=indices, raw=True)
     for frame in frames:
         pixel_format = frame.format
         try:

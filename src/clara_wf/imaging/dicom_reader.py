@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clara_wf import __version__
+from clara_wf.imaging.dicom_frame import Frame
 from clara_wf.imaging.dicom_gate import Verdict, check_stack, regular_geometry
-from clara_wf.imaging.dicom_image import Frame
 from clara_wf.imaging.dicom_inventory import Series, check_one_patient, group_series, take_inventory
 from clara_wf.imaging.dicom_json import kept_attributes
 from clara_wf.imaging.dicom_pixels import AIR_HU, DoesNotFitError, FrameFault, integers_only, read_slices

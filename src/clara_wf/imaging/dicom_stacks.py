@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from clara_wf.imaging.dicom_image import Frame, Vector
+from clara_wf.imaging.dicom_frame import Frame, Vector
 
 #: Directions closer than this (0.06 degrees) are the same: scanners write cosines with four to six decimals.
 SAME_DIRECTION: Final = 1e-3

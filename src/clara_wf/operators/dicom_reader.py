@@ -1,8 +1,8 @@
 """Stage `dicom-reader`: DICOM files -> a volume a series, and `series.json`.
 
 Reads the folder INPUTS, of any depth and with any file names; writes `<SeriesInstanceUID>.mhd`, `.raw` and `.json` for
-each series, and `series.json`, to the folder OUTPUTS. A series that makes no regular volume is refused; if no series makes
-one, the stage fails and says why.
+each series, and `series.json`, to the folder OUTPUTS. A series that makes no regular volume is refused; if no series
+makes one, the stage fails and says why.
 """
 
 from __future__ import annotations
