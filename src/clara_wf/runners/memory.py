@@ -40,7 +40,7 @@ class MemoryRunner:
         `tick` and `grace` count here.
     """
 
-    capabilities = Capabilities(ends_stages=False, limits_memory=False, runs_images=True)
+    capabilities = Capabilities(ends_stages=False)
 
     def __init__(self, functions: Mapping[str, StageFunction], *, limits: Limits | None = None) -> None:
         self._functions = dict(functions)

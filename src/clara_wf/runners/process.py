@@ -36,7 +36,7 @@ class ProcessRunner:
         How patient the runner is.
     """
 
-    capabilities = Capabilities(ends_stages=True, limits_memory=True, runs_images=False)
+    capabilities = Capabilities(ends_stages=True)
 
     def __init__(self, *, code_folders: Mapping[str, Path] | None = None, limits: Limits | None = None) -> None:
         self._code_folders = dict(code_folders or {})

@@ -19,8 +19,6 @@ class Capabilities:
     """What a runner can do; whoever needs it asks here, never for the class."""
 
     ends_stages: bool  # a stage that hangs or is canceled is ended by force
-    limits_memory: bool  # `Resources.memory` is enforced
-    runs_images: bool  # a stage may have no command, only an image with an entry point
 
 
 class Run(Protocol):

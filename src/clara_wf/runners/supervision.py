@@ -65,6 +65,7 @@ class Supervised:
             self.record = StageRecord(name=self.name, state=StageState.FAILED, message=message)
             return
         self._memory = MemoryWatch(self._child.pid)
+        self._next_sample = self._child.started + 2 * self._limits.tick  # a program that is being loaded tells nothing
         watch.add(self.name, self._child.pid, self._child.streams)
 
     def read(self, stream: str, watch: Watch) -> Iterator[Event]:

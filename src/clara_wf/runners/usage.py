@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import psutil
+if TYPE_CHECKING:
+    import psutil
 
 _GIB = 1024**3
 
@@ -24,6 +26,8 @@ class MemoryWatch:
 
     def sample(self, limit: int | None) -> str:
         """Take a sample; return what is wrong if the limit, in bytes, is passed, else an empty string."""
+        import psutil  # here, since a run of short stages needs no sample, and this is a third of a runner's start
+
         try:
             leader = psutil.Process(self._pid)
             processes = [leader, *leader.children(recursive=True)]
@@ -40,6 +44,8 @@ class MemoryWatch:
 
 
 def _resident(process: psutil.Process) -> int:
+    import psutil  # as above
+
     try:
         return int(process.memory_info().rss)
     except psutil.Error:  # it has just ended
