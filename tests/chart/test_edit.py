@@ -96,16 +96,20 @@ def test_code_passes_its_own_test_at_once(
     assert made.code == workspace.images / "3d-filter"
     assert workspace.code_folders == {made.name: made.code}
     path = f"{root / 'src'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "images/3d-filter"],
-        cwd=workspace.root,
-        env=os.environ | {"PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout
-    assert "1 passed" in done.stdout
+    for test, said in (
+        (["pytest", "-q", "-p", "no:cacheprovider", "images/3d-filter"], "1 passed"),
+        (["unittest", "discover", "images/3d-filter"], "Ran 1 test"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", *test],
+            cwd=workspace.root,
+            env=os.environ | {"PYTHONPATH": path},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert said in done.stdout + done.stderr
     recipe = (made.code / "Dockerfile").read_text()
     assert "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}" in recipe
     assert "USER 10001" in recipe

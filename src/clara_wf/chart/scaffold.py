@@ -44,46 +44,65 @@ WORKDIR /app
 CMD ["python", "-m", "{module}"]
 """
 
+# By unittest, which every Python has; pytest runs it too.
 _TEST = '''"""Runs stage {stage} as a runner does: by its folders, its variables, its lock and its exit code."""
 
 import json
 import os
 import subprocess
 import sys
+import tempfile
+import unittest
 from pathlib import Path
 
 HERE = Path(__file__).parent
 
 
-def test_hands_on_what_it_reads(tmp_path: Path) -> None:
-    app = tmp_path / "app"
-    for folder in ("input", "output", "locks", "logs"):
-        (app / folder).mkdir(parents=True)
-    (app / "input" / "volume.raw").write_bytes(bytes(range(256)))
-    variables = {{
-        "STAGENAME": "{stage}",
-        "JOBID": "00000000-0000-0000-0000-000000000000",
-        "JOBNAME": "test",
-        "IMAGE": "clara-wf/{stage}:0.1.0",
-        "APPDIR": str(app),
-        "INPUTS": "input",
-        "OUTPUTS": "output",
-        "INPUTLOCK": str(app / "locks/input.lock"),
-        "LOCKDIR": str(app / "locks"),
-        "LOCKNAME": "{stage}.lock",
-        "WAITNAME": "",
-        "LOGNAME": str(app / "logs/{stage}.log"),
-        "TIMEOUT": "60",
-        "RUNSIMPLE": "TRUE",
-        "TRTISURI": "",
-    }}
-    environment = os.environ | {{f"NVIDIA_CLARA_{{name}}": value for name, value in variables.items()}}
+class TestStage(unittest.TestCase):
+    """Needs nothing but Python: `python -m unittest discover` in this folder, or pytest."""
 
-    done = subprocess.run([sys.executable, "-m", "{module}"], cwd=HERE, env=environment, check=False)
+    def setUp(self) -> None:
+        temporary = tempfile.TemporaryDirectory()
+        self.addCleanup(temporary.cleanup)
+        self.app = Path(temporary.name)
+        for folder in ("input", "output", "locks", "logs"):
+            (self.app / folder).mkdir()
 
-    assert done.returncode == 0
-    assert (app / "output" / "volume.raw").read_bytes() == bytes(range(256))
-    assert json.loads((app / "locks" / "{stage}.lock").read_text())["state"] == "completed"
+    def run_stage(self, *arguments: str) -> int:
+        """Run the stage to its end; return its exit code."""
+        variables = {{
+            "STAGENAME": "{stage}",
+            "JOBID": "00000000-0000-0000-0000-000000000000",
+            "JOBNAME": "test",
+            "IMAGE": "clara-wf/{stage}:0.1.0",
+            "APPDIR": str(self.app),
+            "INPUTS": "input",
+            "OUTPUTS": "output",
+            "INPUTLOCK": str(self.app / "locks/input.lock"),
+            "LOCKDIR": str(self.app / "locks"),
+            "LOCKNAME": "{stage}.lock",
+            "WAITNAME": "",
+            "LOGNAME": str(self.app / "logs/{stage}.log"),
+            "TIMEOUT": "60",
+            "RUNSIMPLE": "TRUE",
+            "TRTISURI": "",
+        }}
+        environment = os.environ | {{f"NVIDIA_CLARA_{{name}}": value for name, value in variables.items()}}
+        command = [sys.executable, "-m", "{module}", *arguments]
+        return subprocess.run(command, cwd=HERE, env=environment, check=False).returncode
+
+    def test_hands_on_what_it_reads(self) -> None:
+        (self.app / "input/volume.raw").write_bytes(bytes(range(256)))
+
+        self.assertEqual(self.run_stage(), 0)
+
+        self.assertEqual((self.app / "output/volume.raw").read_bytes(), bytes(range(256)))
+        lock = json.loads((self.app / "locks/{stage}.lock").read_text())
+        self.assertEqual(lock["state"], "completed")
+
+
+if __name__ == "__main__":
+    unittest.main()
 '''
 
 
