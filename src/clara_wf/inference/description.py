@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -161,6 +162,14 @@ def _read(reader: _Reader, top: Mapping[str, Any]) -> ModelDescription:
     margin = reader.whole("window.margin", window.get("margin", [0, 0, 0]))
     if any(length - 2 * edge < 1 for length, edge in zip(size, margin, strict=True)):
         reader.faults.append(f"window.size {list(size)} leaves nothing between margins of {list(margin)}")
+    overlap = reader.number("window.overlap", window.get("overlap", 0))
+    if not 0 <= overlap < 1:
+        reader.faults.append(f"window.overlap {overlap:g} is not from 0 up to 1")
+    if clip[0] >= clip[1]:
+        reader.faults.append(f"intensity.clip {list(clip)} does not grow")
+    scale = reader.number("intensity.scale", intensity.get("scale", 1))
+    if not scale:
+        reader.faults.append("intensity.scale is 0")
     labels = _labels(reader, top.get("labels"))
     precision = top.get("precision", "auto")
     if precision not in {"auto", "f32"}:
@@ -179,7 +188,7 @@ def _read(reader: _Reader, top: Mapping[str, Any]) -> ModelDescription:
         intensity=Intensity(
             low=clip[0],
             high=clip[1],
-            scale=reader.number("intensity.scale", intensity.get("scale", 1)),
+            scale=scale,
             offset=reader.number("intensity.offset", intensity.get("offset", 0)),
         ),
         window=Window(
@@ -187,7 +196,7 @@ def _read(reader: _Reader, top: Mapping[str, Any]) -> ModelDescription:
             margin=margin,
             step=reader.whole("window.step", window.get("step", [0, 0, 0])),
             padding=reader.number("window.padding", window.get("padding", 0)),
-            overlap=reader.number("window.overlap", window.get("overlap", 0)),
+            overlap=overlap,
             tiling=reader.flag("window.tiling", window.get("tiling", False)),
         ),
         threshold=reader.number("threshold", top.get("threshold", 0.5)),
@@ -305,7 +314,7 @@ class _Reader:
         return bool(value)
 
     def number(self, where: str, value: object) -> float:
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             self.faults.append(f"{where} is no number: {value!r}")
             return 0.0
         return float(value)

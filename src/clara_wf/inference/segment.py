@@ -124,7 +124,7 @@ class Segmenter:
         coarsest = max(volume.geometry.spacing)
         if coarsest > description.max_spacing:
             raise UnsuitableVolume(
-                f"its voxels are {coarsest:.1f} mm apart, {self._model.name} takes {description.max_spacing:g} mm at most"
+                f"its voxels are {coarsest:.1f} mm apart, {self._model.name} takes {description.max_spacing:g} mm"
             )
 
     def segment(
