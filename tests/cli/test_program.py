@@ -1,0 +1,173 @@
+"""The program as a whole: its help, its errors, its completion."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from program import Program, add_workflow
+
+
+def test_without_arguments_the_help_shows_every_name_of_the_guide(clara: Program) -> None:
+    ended = clara()
+    for names in (
+        "list_stages | list | ls",
+        "create_stage | create | cs",
+        "delete_stage | delete | ds",
+        "test_workflow | test",
+        "install_trtis",
+        "uninstall_trtis",
+        "set_ngc_api_key | setkey",
+    ):
+        assert names in ended.out + ended.err
+
+
+def test_workflows_are_shown_whole(clara: Program) -> None:
+    ended = clara("workflows")
+    assert "fd3ee8bf-b9f3-4808-bd60-243f870ff9bd" in ended.out
+    assert len(json.loads(clara("workflows", "--json").out)) == 10
+
+
+def test_show_prints_the_plan_that_helm_renders(clara: Program) -> None:
+    by_name = json.loads(clara("show", "liver-seg", "--json").out)
+    by_id = json.loads(clara("show", "FD3EE8BF-b9f3-4808-bd60-243f870ff9bd", "--json").out)
+    assert by_name == by_id
+    assert [stage["name"] for stage in by_name["stages"]] == ["dicom-reader", "ai-livertumor", "dicom-writer"]
+
+
+def test_an_edit_of_container_yaml_is_seen_in_the_plan(clara: Program) -> None:
+    file = clara.workspace / "charts/clara-workflow/templates/stages/ai-vnet/container.yaml"
+    text = file.read_text()
+    place = "  # Your own variables follow here"
+    assert place in text
+    file.write_text(text.replace(place, f"  - name: MY_OWN\n    value: here\n{place}"))
+    (stage,) = json.loads(clara("show", "ai-only", "--json").out)["stages"]
+    assert stage["environment"]["MY_OWN"] == "here"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (("show", "liver-segg"), 2, "Did you mean 'liver-seg'?"),
+        (("test", "no-such-thing-at-all"), 2, "there is no workflow 'no-such-thing-at-all'"),
+        (("test", "ai-only", "123"), 2, "the job id '123' is no UUID"),
+        (("run", "ai-only", "--input", "/nowhere", "--output", "out"), 2, "there is no /nowhere"),
+        (("model", "show", "lung"), 3, "the model lung is not installed"),
+        (("model", "install", "lung"), 2, "there is no model lung"),
+        (
+            ("run", "ai-only", "-i", "charts", "-o", "out", "--arg", "nonsense"),
+            2,
+            "--arg nonsense is not STAGE=ARGUMENT",
+        ),
+        (("run", "ai-only", "-i", "charts", "-o", "charts/out"), 2, "lies within the input"),
+        (("run", "recon-only", "-i", "charts", "-o", "out", "--model", "x"), 2, "no"),
+    ],
+)
+def test_wrong_use_gets_one_line(clara: Program, arguments: tuple[str, ...], code: int, says: str) -> None:
+    ended = clara(*arguments)
+    assert ended.code == code, ended.err
+    assert says in ended.err
+    assert len(ended.err.splitlines()) == 1
+    assert "Traceback" not in ended.err
+
+
+def test_a_missing_cluster_is_said(clara: Program, tmp_path: Path) -> None:
+    for command in ("install_trtis", "uninstall_trtis", "setkey"):
+        ended = clara(command, KUBECONFIG=str(tmp_path / "none"), NGC_API_KEY="secret-key-of-nobody")
+        assert ended.code == 3
+        assert "no Kubernetes cluster is configured" in ended.err
+        assert "secret-key-of-nobody" not in ended.out + ended.err
+
+
+def test_debug_shows_the_trace(clara: Program) -> None:
+    ended = clara("--debug", "show", "nothing-like-it")
+    assert "Traceback" in ended.err
+
+
+def test_an_output_that_is_not_ours_is_left_alone(clara: Program, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/diary.txt").write_text("mine")
+    ended = clara("run", "dicom-reader-only", "-i", clara.workspace, "-o", tmp_path / "out", "--force")
+    assert ended.code == 2
+    assert "is not empty" in ended.err
+    assert (tmp_path / "out/diary.txt").read_text() == "mine"
+
+
+def test_an_empty_folder_fails_with_one_line(clara: Program, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    ended = clara("run", "dicom-reader-only", "-i", tmp_path / "in", "-o", tmp_path / "out")
+    assert ended.code == 1
+    assert "Traceback" not in ended.err
+    (line,) = [line for line in ended.err.splitlines() if line.startswith("error: ")]
+    assert "Logs: " in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_doctor_names_a_remedy_for_what_is_missing(clara: Program) -> None:
+    ended = clara("doctor", "--json", KUBECONFIG="/nowhere")
+    findings = {finding["name"]: finding for finding in json.loads(ended.out)}
+    assert {"Python", "memory", "disk", "Helm", "model liver", "engine", "containers", "cluster", "ports"} <= set(
+        findings
+    )
+    assert not findings["model liver"]["ok"]
+    assert "clara-wf model install liver" in findings["model liver"]["remedy"]
+    assert not findings["cluster"]["ok"]
+    assert all(finding["remedy"] for finding in findings.values() if not finding["ok"])
+    needed = [finding for finding in findings.values() if finding["needed"] and not finding["ok"]]
+    assert ended.code == (3 if needed else 0)
+
+
+def test_tab_offers_workflows(clara: Program) -> None:
+    ended = clara(
+        _CLARA_WF_COMPLETE="complete_bash", COMP_WORDS="clara-wf show liv", COMP_CWORD="2", _TYPER_COMPLETE_ARGS=""
+    )
+    assert "liver-seg" in ended.out
+
+
+def test_init_makes_a_workspace_to_edit(clara: Program, tmp_path: Path) -> None:
+    made = clara("init", tmp_path / "mine")
+    assert made.code == 0, made.err
+    mine = Program(workspace=tmp_path / "mine")
+    assert mine("cs", "own").code == 0
+    assert "own" in mine("ls").out
+    assert "own" not in clara("ls").out
+    again = clara("init", tmp_path / "mine")
+    assert again.code == 2
+    assert "is not empty" in again.err
+
+
+def test_ctrl_c_cancels_the_job_and_leaves_nobody(clara: Program, tmp_path: Path) -> None:
+    assert clara("cs", "sleeper", "--code").code == 0
+    module = clara.workspace / "images/sleeper/stage_sleeper.py"
+    module.write_text(
+        "import time\nfrom clara_wf.stage import StageContext, main\n\n"
+        "def execute(context: StageContext, prepared: None) -> None:\n"
+        "    (context.outputs / 'started').touch()\n    time.sleep(600)\n\nmain(execute=execute)\n"
+    )
+    add_workflow(clara.workspace, "sleepy", ["sleeper"])
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/x").touch()
+    process = subprocess.Popen(
+        clara.command("run", "sleepy", "-i", tmp_path / "in", "-o", tmp_path / "out"),
+        env=clara.environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    payloads = clara.workspace / "payloads"
+    deadline = time.monotonic() + 60
+    while not list(payloads.glob("*/sleeper/output/started")):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "canceled" in err
+    (job,) = payloads.glob("*/job.json")
+    assert json.loads(job.read_text())["status"] == "CANCELED"
+    assert not (tmp_path / "out").exists()
