@@ -158,6 +158,31 @@ def test_values_with_gaps(tmp_path, label_volume, record) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["binary", "labelmap"])
+def test_a_single_slice(tmp_path, label_volume, record, encoding, faults) -> None:
+    whole = label_volume(shape=(4, 11, 13))
+    volume = Volume(geometry=whole.geometry.cropped((1, 0, 0), (2, 11, 13)), array=whole.array[1:2])
+    path = tmp_path / "a.dcm"
+    write_segmentation(path, volume, record(slices=1), workflow="w", encoding=encoding)
+    np.testing.assert_array_equal(read(path).pixel_array.reshape(1, 11, 13), volume.array)
+    assert [line for line in faults(path) if not any(text in line for text in FORGIVEN_FOR_LABELMAP)] == []
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.uint16])
+def test_labels_beyond_a_byte(tmp_path, label_volume, record, dtype) -> None:
+    small = label_volume(labels=2)
+    array = small.array.astype(dtype)
+    array[array == 2] = 300
+    volume = Volume(geometry=small.geometry, array=array)
+    made = record(labels=2)
+    made = replace(made, labels=(made.labels[0], replace(made.labels[1], value=300)))
+    for encoding in ("binary", "labelmap"):
+        write_segmentation(tmp_path / "a.dcm", volume, made, workflow="w", encoding=encoding)
+    negative = Volume(geometry=small.geometry, array=-small.array.astype(np.int16))
+    with pytest.raises(VolumeError, match="names no label for the value -2, -1"):
+        write_segmentation(tmp_path / "a.dcm", negative, made, workflow="w")
+
+
+@pytest.mark.parametrize("encoding", ["binary", "labelmap"])
 def test_a_repeat_makes_the_same_bytes(tmp_path, label_volume, record, encoding) -> None:
     written = [
         write_segmentation(tmp_path / name, label_volume(), record(), workflow="w", encoding=encoding).objects[0]

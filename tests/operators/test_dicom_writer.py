@@ -278,6 +278,22 @@ def test_a_failure_keeps_the_results_of_an_earlier_run(stage) -> None:
     assert {name: (stage.outputs / name).read_bytes() for name in stage.written} == before
 
 
+def test_a_full_disk_leaves_nothing(stage) -> None:
+    stage.put("a.seg", liver(), labels_record())
+    full = f"import resource, signal; resource.setrlimit(resource.RLIMIT_FSIZE, ({8 * 1024},) * 2)"
+    start = "import runpy; runpy.run_module('clara_wf.operators.dicom_writer', run_name='__main__')"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{full}; {start}"],
+        env=os.environ | stage.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "File too large" in stage.message
+    assert list(stage.outputs.iterdir()) == []
+
+
 def test_wrong_encoding_is_wrong_use(stage) -> None:
     stage.put("a.seg", liver(), labels_record())
     assert stage.run("--encoding", "fractional") == 2

@@ -120,11 +120,6 @@ def derive_uid(*parts: str) -> str:
     return f"2.25.{uuid.uuid5(_NAMESPACE, json.dumps(parts)).int}"
 
 
-def is_sound_uid(text: str) -> bool:
-    """Say whether a text may stand as a UID (PS3.5 section 9.1)."""
-    return len(text) <= 64 and re.fullmatch(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))+", text) is not None
-
-
 @dataclass(frozen=True, kw_only=True)
 class Origin:
     """The source of a volume, ready to derive objects from it. Make it within `discreet`."""
@@ -322,6 +317,12 @@ def short(text: str, limit: int = 64) -> str:
     """Cut a text to the length that its type allows (LO: 64), without characters that mean something in DICOM."""
     text = " ".join(text.replace("\\", "/").split())
     return text if len(text) <= limit else text[: limit - 3].rstrip() + "..."
+
+
+def described(title: str, *, prefix: str = "") -> str:
+    """Make a description of 64 characters: what matters most stands first and last, the middle is cut."""
+    end = f" ({NOT_FOR_CLINICAL_USE})"
+    return prefix + short(title, 64 - len(prefix) - len(end)) + end
 
 
 def _check_uids(source: SourceSeries, name: str) -> None:

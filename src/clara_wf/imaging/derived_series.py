@@ -26,6 +26,7 @@ from clara_wf.imaging.derivation import (
     content_digest,
     decimals,
     derive_uid,
+    described,
     implementation,
     reference,
     short,
@@ -152,7 +153,7 @@ def _template(volume: Volume, record: VolumeRecord, origin: Origin, values: Stor
     slices = (f"{one.sop_instance_uid} {one.frame}" for one in origin.source.instances)
     image.SeriesInstanceUID = derive_uid("image", origin.source.series_uid, workflow, *slices)
     image.SeriesNumber = origin.series_number(_SERIES_KIND)
-    image.SeriesDescription = f"{short(f'Derived by {workflow}', 64 - 26)} ({NOT_FOR_CLINICAL_USE})"
+    image.SeriesDescription = described(f"Derived by {workflow}")
     image.DerivationDescription = short(_derivation(values, record, workflow), 1024)
     image.ContributingEquipmentSequence = [_equipment()]
     image.Rows, image.Columns = geometry.shape[1:]

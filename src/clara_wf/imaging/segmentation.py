@@ -31,6 +31,7 @@ from clara_wf.imaging.derivation import (
     content_digest,
     decimals,
     derive_uid,
+    described,
     is_on_source_grid,
     reference,
     short,
@@ -156,8 +157,8 @@ def _build(  # noqa: PLR0917 - private, and each is another type
         software_versions=__version__,
         device_serial_number="0",
         content_label=_CONTENT_LABEL,
-        content_description=_description(review, title),
-        series_description=_description(review, title),
+        content_description=described(title, prefix=review),
+        series_description=described(title, prefix=review),
         transfer_syntax_uid=ExplicitVRLittleEndian,
         omit_empty_frames=False,
     )
@@ -238,12 +239,6 @@ def _describe(number: int, label: Label, algorithm: Algorithm, source_series_uid
 
 def _code(code: Code) -> DicomCode:
     return DicomCode(code.value, code.scheme, short(code.meaning))
-
-
-def _description(review: str, title: str) -> str:
-    """Put what matters most first and last; the middle is cut where 64 characters do not hold it."""
-    end = f" ({NOT_FOR_CLINICAL_USE})"
-    return review + short(title, 64 - len(review) - len(end)) + end
 
 
 def _comment(record: VolumeRecord) -> str:

@@ -69,9 +69,9 @@ def execute(context: StageContext, prepared: None) -> None:  # noqa: ARG001
     for report in reports:
         verdict = report.record.verdict
         context.log.info(
-            "%d objects of a volume of %s%s",
-            len(report.objects),
-            report.record.kind,
+            "volume of %s: %s%s",
+            "labels" if report.record.kind == "labels" else "grey values",
+            "1 object" if len(report.objects) == 1 else f"{len(report.objects)} objects",
             f", verdict {verdict.status}" if verdict is not None else "",
         )
     context.progress(1.0, "written")
