@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -121,7 +121,9 @@ def show(outcome: Outcome) -> None:
     """Show an outcome to a person."""
     console = results()
     if outcome.labelled:
-        _show_structures(outcome)
+        # A series in which there was nothing to find is no result beside one in which there was.
+        found = [labelled for labelled in outcome.labelled if labelled.verdict != "none"]
+        _show_structures(found or outcome.labelled)
     elif outcome.volumes:
         _show_volumes(outcome)
     for name, values in outcome.comparison.items():
@@ -129,16 +131,21 @@ def show(outcome: Outcome) -> None:
             f"[bold]{name}[/] against the truth: Dice {values['dice']:.4f}, volume {values['volume_ml']:.1f} ml"
             f" (truth {values['truth_ml']:.1f}), centroid {values['centroid_distance_mm']:.2f} mm away"
         )
-    for skipped in outcome.skipped:
+    nothing = [
+        Skipped(what=f"volume {labelled.volume.name.removesuffix('.seg.mhd')}", reason="; ".join(labelled.reasons))
+        for labelled in outcome.labelled
+        if labelled.verdict == "none" and len(outcome.labelled) > 1
+    ]
+    for skipped in (*outcome.skipped, *nothing):
         console.print(f"not used: {skipped.what}: {skipped.reason}", style="dim", markup=False)
 
 
-def _show_structures(outcome: Outcome) -> None:
+def _show_structures(maps: Sequence[Labelled]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
     table = Table("Structure", "Volume", "Centroid (LPS mm)", "Mean", "Verdict", box=None, pad_edge=False)
-    for labelled in outcome.labelled:
+    for labelled in maps:
         color = _COLORS.get(labelled.verdict, "default")
         verdict = f"[{color}]{labelled.verdict}[/]" if labelled.verdict else "-"
         for name, values in labelled.structures.items():
@@ -154,7 +161,7 @@ def _show_structures(outcome: Outcome) -> None:
             table.add_row("-", "-", "-", "-", verdict)
     console = results()
     console.print(table)
-    for labelled in outcome.labelled:
+    for labelled in maps:
         for reason in labelled.reasons:
             console.print(f"  {labelled.verdict}: {escape(reason)}")
 
