@@ -418,6 +418,16 @@ def test_names_in_any_script(tmp_path, label_volume, record, attributes, charact
     assert kept != any("UTF-8" in note for note in written.notes)
 
 
+def test_labels_in_any_script(tmp_path, label_volume, record, attributes) -> None:
+    attributes["00080005"] = {"vr": "CS", "Value": ["ISO_IR 100"]}
+    made = record()
+    made = replace(made, labels=(replace(made.labels[0], name="\u809d\u81d3"),))
+    write_segmentation(tmp_path / "a.dcm", label_volume(), made, workflow="w")
+    dataset = pydicom.dcmread(tmp_path / "a.dcm")
+    assert dataset.SegmentSequence[0].SegmentLabel == "\u809d\u81d3"
+    assert str(dataset.PatientName) == "MARKERNAME^M\u00fcller"
+
+
 def test_broken_values_are_carried_or_left_out_but_never_fatal(tmp_path, label_volume, record, attributes) -> None:
     attributes |= {
         "00080020": {"vr": "DA", "Value": ["2023.04.05"]},  # of an old scanner: carried

@@ -8,11 +8,9 @@ two objects that differ never share a UID (PS3.5 B.2, PS3.3 C.12.1.1.1).
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import re
 import uuid
-from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from functools import cached_property
@@ -21,15 +19,13 @@ from typing import Any
 
 import numpy as np
 import pydicom
-from pydicom.charset import python_encoding
-from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.tag import Tag
 from pydicom.uid import UID
 from pydicom.valuerep import format_number_as_ds
 
 from clara_wf import __version__
 from clara_wf.imaging.record import SourceInstance, SourceSeries, VolumeRecord
+from clara_wf.imaging.source_attributes import UTF8, comparable, declared_character_set, encodable, parse_model
 from clara_wf.imaging.volume import Volume
 from clara_wf.model.errors import DicomError, VolumeError
 
@@ -163,9 +159,11 @@ class Origin:
                 f"{name} has {volume.array.shape[0]} slices but its record names {len(source.instances)} source images"
             )
         _check_uids(source, name)
-        parsed, dropped = _parse(source.dataset)
-        declared = _character_set(parsed)
-        dataset, character_set, lost = _encodable(parsed, declared)
+        parsed, dropped = parse_model(source.dataset)
+        declared = declared_character_set(parsed)
+        own_texts = str((record.labels, record.algorithm, record.verdict))
+        # Names that a model gives are written beside the source's: UTF-8 holds both.
+        dataset, character_set, lost = encodable(parsed, declared if own_texts.isascii() else UTF8)
         return Origin(
             source=source,
             dataset=dataset,
@@ -208,7 +206,7 @@ class Origin:
         if self.dropped:
             notes.append(f"source attributes that cannot be written were left out: {', '.join(self.dropped)}")
         if self.recoded:
-            notes.append("texts are written as UTF-8, since the source's character set does not hold them")
+            notes.append("texts are written as UTF-8, since the source's character set does not hold all of them")
         return tuple(notes)
 
     def stamp(self, target: Dataset) -> None:
@@ -251,7 +249,7 @@ class Origin:
         """Name an attribute of patient or study that an object read back does not have as the source has it."""
         for keyword in IDENTITY:
             wanted = self.dataset.get(keyword)
-            if wanted is not None and _comparable(target.get(keyword)) != _comparable(wanted):
+            if wanted is not None and comparable(target.get(keyword)) != comparable(wanted):
                 return keyword
         if target.get("StudyInstanceUID") != self.source.study_uid:
             return "StudyInstanceUID"
@@ -336,83 +334,10 @@ def _check_uids(source: SourceSeries, name: str) -> None:
         raise DicomError(f"a source image of {name} has no SOP Instance UID or no SOP Class UID: it cannot be named")
 
 
-def _parse(model: Mapping[str, Any]) -> tuple[Dataset, list[str]]:
-    """Read a DICOM JSON model element by element, so that one broken element does not cost the others."""
-    dataset, dropped = Dataset(), []
-    for key, value in model.items():
-        try:
-            # A keyword is taken for a tag, too: it is how people write such files by hand.
-            tag = Tag(int(key, 16)) if re.fullmatch(r"[0-9A-Fa-f]{8}", key) else Tag(key)
-            dataset.update(Dataset.from_json({f"{tag:08X}": value}))
-        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, NotImplementedError):
-            # No `exc` is kept: its text quotes the value.
-            dropped.append(key)
-    return dataset, dropped
-
-
-def _character_set(parsed: Dataset) -> tuple[str, ...]:
-    declared = parsed.get("SpecificCharacterSet") or ()
-    return (declared,) if isinstance(declared, str) else tuple(str(item or "") for item in declared)
-
-
-def _encodable(parsed: Dataset, character_set: tuple[str, ...]) -> tuple[Dataset, tuple[str, ...], list[str]]:
-    """Find the character set in which all that is to be written comes back the same, and drop what never does."""
-    elements = [element for element in parsed if element.keyword != "SpecificCharacterSet"]
-    if any(term and term not in python_encoding for term in character_set):
-        character_set = ()
-    # The libraries take Latin-1 for what is declared as nothing; the standard takes ASCII.
-    is_ascii = all(str(_comparable(element.value)).isascii() for element in elements)
-    if not (character_set or is_ascii) or not all(_survives(element, character_set) for element in elements):
-        character_set = ("ISO_IR 192",)
-    kept, dropped = Dataset(), []
-    for element in elements:
-        if _survives(element, character_set):
-            kept.add(element)
-        else:
-            dropped.append(element.keyword or str(element.tag))
-    return kept, character_set, dropped
-
-
-def _survives(element: DataElement, character_set: tuple[str, ...]) -> bool:
-    """Say whether an element can be written and is read back the same."""
-    dataset = Dataset()
-    if character_set:
-        dataset.SpecificCharacterSet = list(character_set)
-    # A copy, since a name keeps the bytes that it was once encoded to.
-    dataset.add(DataElement(element.tag, element.VR, _fresh(element)))
-    try:
-        buffer = io.BytesIO()
-        dataset.save_as(buffer, implicit_vr=False, little_endian=True, enforce_file_format=False)
-        buffer.seek(0)
-        again = pydicom.dcmread(buffer, force=True)
-        return element.tag in again and _comparable(again[element.tag].value) == _comparable(element.value)
-    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, LookupError, NotImplementedError):
-        return False
-
-
 def _remove(target: Dataset, *keywords: str) -> None:
     for keyword in keywords:
         if keyword in target:
             del target[keyword]
-
-
-def _fresh(element: DataElement) -> object:
-    if element.VR != "PN":
-        return element.value
-    if isinstance(element.value, Iterable) and not isinstance(element.value, str | pydicom.valuerep.PersonName):
-        return [str(name) for name in element.value]
-    return str(element.value)
-
-
-def _comparable(value: object) -> object:
-    """Bring a value to a form in which equal means the same in DICOM: padding and empty texts are nothing."""
-    if isinstance(value, pydicom.sequence.Sequence):
-        return [{element.tag: _comparable(element.value) for element in item} for item in value]
-    if isinstance(value, bytes):
-        return value.rstrip(b"\0")
-    if isinstance(value, Iterable) and not isinstance(value, str | pydicom.valuerep.PersonName):
-        return [_comparable(item) for item in value]
-    return "" if value is None else str(value).rstrip(" \0").rstrip("=^")
 
 
 def _is_date(text: str) -> bool:
