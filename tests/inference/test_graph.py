@@ -89,7 +89,7 @@ def test_every_convolution_is_used():
     kernels = random_kernels(LIVER_CHANNELS)
     with pytest.raises(WeightsError, match="needs more"):
         liver_graph(kernels[:-1])
-    with pytest.raises(WeightsError, match="16 convolutions, the network 15"):
+    with pytest.raises(WeightsError, match=r"16 convolutions, the network 15"):
         liver_graph([*kernels, kernels[-1]])
     with pytest.raises(WeightsError, match="convolution 3 of the weights maps 40 to 80"):
         liver_graph([*kernels[:2], kernels[3], kernels[2], *kernels[4:]])
@@ -113,5 +113,5 @@ def test_layers_are_sorted_as_numbers(tmp_path):
 def test_a_random_file_is_no_weights(tmp_path):
     path = tmp_path / "weights.hdf5"
     path.write_bytes(b"\x00" * 1000)
-    with pytest.raises(WeightsError, match="weights.hdf5 holds no Keras weights"):
+    with pytest.raises(WeightsError, match=r"weights\.hdf5 holds no Keras weights"):
         read_kernels(path)

@@ -64,7 +64,7 @@ def test_the_phantom_s_tumours(phantom, cascade):
     out, result = cascade
     assert dice(out == 2, phantom.labels.array == 2) >= 0.75
     assert result.measurements["liver tumour"]["mean_hu"] == pytest.approx(
-        phantom.truth.labels["tumour"].mean_hu, abs=20
+        phantom.truth.labels["liver tumour"].mean_hu, abs=20
     )
     assert [label.value for label in result.labels] == [1, 2]
 

@@ -52,7 +52,7 @@ def test_windows_cover_the_image_and_give_it_back(shape, overlap):
     image = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
     network = Shrinking(window.margin)
     assert np.allclose(infer(network, window, image)[0], image)
-    assert len(network.windows) == len(list(tiles(window, shape)))
+    assert len(network.windows) == len(tiles(window, shape))
     assert all(given.shape == (1, *window.size) for given in network.windows)
 
 

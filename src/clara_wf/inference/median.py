@@ -2,10 +2,10 @@
 
 A general median filter sorts 27 values for every voxel, which takes half a microsecond. Here whole slabs are compared
 at once by NumPy's vectorised minimum and maximum, and neighbours share most of the sorting: triples are sorted along
-one axis after the other, which leaves each neighbourhood as a cube whose values grow along all three. The value at position
-(i, j, k) of such a cube has at least ``(i+1)(j+1)(k+1)`` values that are no larger, itself included, so that the four
-largest corners and the four smallest can never be the median. Among the 19 that remain, taking away the smallest and
-the largest again and again leaves it.
+one axis after the other, which leaves each neighbourhood as a cube whose values grow along all three. The value at
+position (i, j, k) of such a cube has at least ``(i+1)(j+1)(k+1)`` values that are no larger, itself included, so that
+the four largest corners and the four smallest can never be the median. Among the 19 that remain, taking away the
+smallest and the largest again and again leaves it.
 """
 
 from __future__ import annotations

@@ -38,7 +38,8 @@ def winners(scores: Floats, description: ModelDescription) -> NDArray[np.uint8]:
         return np.where(scores[0] > description.threshold, values[0], np.uint8(0))
     if description.background:
         with_background: NDArray[np.uint8] = np.concatenate((np.zeros(1, np.uint8), values))
-        return with_background.take(scores.argmax(axis=0))
+        chosen: NDArray[np.uint8] = np.take(with_background, scores.argmax(axis=0))
+        return chosen
     best = np.take(values, scores.argmax(axis=0))
     passed: NDArray[np.uint8] = np.where(scores.max(axis=0) > description.threshold, best, np.uint8(0))
     return passed

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from itertools import product
+from collections.abc import Callable, Mapping, Sequence
+from itertools import permutations
 from math import ceil
 
 import numpy as np
@@ -38,23 +38,54 @@ def fitting(window: Window, shape: IntTriple) -> IntTriple:
     return size[0], size[1], size[2]
 
 
-def tiles(window: Window, shape: IntTriple) -> Iterator[IntTriple]:
-    """Give the first voxel of each window's output, in voxels of the image; negative where that is smaller.
+def tiles(window: Window, shape: IntTriple, wanted: NDArray[np.bool_] | None = None) -> list[IntTriple]:
+    """Return the first voxel of each window's output, in voxels of the image; negative where that is smaller.
 
-    As few windows as cover the image with the overlap asked for, evenly spread.
+    As few windows as cover what is wanted, with the overlap asked for: it is cut into layers along one axis, these into
+    rows along the next, these into windows along the last, in the order of axes that takes the fewest.
+
+    Parameters
+    ----------
+    window : Window
+        As the model's description says.
+    shape : tuple of int
+        Of the image.
+    wanted : array of bool, optional
+        What is to be covered; all of the image if None.
     """
     size = fitting(window, shape)
-    starts: list[list[int]] = []
-    for axis in range(3):
-        output = size[axis] - 2 * window.margin[axis]
-        spare = shape[axis] - output
-        if spare <= 0:
-            # The middle of the image in the middle of the window.
-            starts.append([spare // 2])
+    output = [length - 2 * edge for length, edge in zip(size, window.margin, strict=True)]
+    mask = np.ones(shape, bool) if wanted is None else wanted
+    covers = (_cover(mask, output, window.overlap, order) for order in permutations(range(3)))
+    return [(starts[0], starts[1], starts[2]) for starts in min(covers, key=len)]
+
+
+def _cover(
+    mask: NDArray[np.bool_], output: Sequence[int], overlap: float, order: Sequence[int]
+) -> list[Mapping[int, int]]:
+    """Cover what a mask marks, axis by axis; returns the first voxel along each axis for each window."""
+    axis, *others = order
+    used = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
+    if not used.size:
+        return []
+    first, length = int(used[0]), int(used[-1] - used[0]) + 1
+    spare = length - output[axis]
+    if spare <= 0:
+        # What is wanted in the middle of the window.
+        starts = [first + spare // 2]
+    else:
+        count = ceil(spare / max(1.0, output[axis] * (1 - overlap))) + 1
+        starts = [first + round(spare * index / (count - 1)) for index in range(count)]
+    found: list[Mapping[int, int]] = []
+    for start in starts:
+        if not others:
+            found.append({axis: start})
             continue
-        count = ceil(spare / max(1.0, output * (1 - window.overlap))) + 1
-        starts.append([round(spare * index / (count - 1)) for index in range(count)])
-    yield from product(*starts)
+        layer = np.zeros_like(mask)
+        part = (slice(None),) * axis + (slice(max(start, 0), max(start + output[axis], 0)),)
+        layer[part] = mask[part]
+        found += [{axis: start, **rest} for rest in _cover(layer, output, overlap, others)]
+    return found
 
 
 def infer(
@@ -76,7 +107,7 @@ def infer(
     image : array
         float32 on the network's grid, scaled.
     wanted : array of bool, optional
-        Windows whose output holds none of these voxels are left out; their scores are the lowest of all.
+        Where scores are needed; elsewhere they may be missing, and are the lowest of all.
     progress : callable
         Told the share of windows done.
 
@@ -87,9 +118,7 @@ def infer(
     """
     shape = (image.shape[0], image.shape[1], image.shape[2])
     size = fitting(window, shape)
-    chosen = [
-        start for start in tiles(window, shape) if wanted is None or wanted[_inside(start, size, window, shape)].any()
-    ]
+    chosen = tiles(window, shape, wanted)
     total: Floats | None = None
     count = np.zeros(shape, np.float32)
     for index, start in enumerate(chosen):
