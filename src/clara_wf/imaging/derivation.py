@@ -126,7 +126,7 @@ class Origin:
     dropped: tuple[str, ...]  # keywords or tags of attributes that cannot be written
     frame_of_reference_uid: str  # the source's, or one made from its series
     has_frame_of_reference: bool  # whether it is the source's
-    recoded: bool  # whether the source declares another character set
+    recoded: bool  # whether that is UTF-8, and the source declares another
 
     @staticmethod
     def of(record: VolumeRecord | None, volume: Volume, name: str) -> Origin:
@@ -171,7 +171,7 @@ class Origin:
             dropped=(*dropped, *lost),
             frame_of_reference_uid=source.frame_of_reference_uid or derive_uid("frame of reference", source.series_uid),
             has_frame_of_reference=bool(source.frame_of_reference_uid),
-            recoded=character_set != declared,
+            recoded=character_set == UTF8 != declared,
         )
 
     @cached_property

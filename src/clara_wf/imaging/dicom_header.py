@@ -72,6 +72,7 @@ class Header:
     little: bool  # byte order of binary values
     elements: Mapping[int, tuple[str, bytes]]  # VR and value by tag; the value of a sequence may be left out
     pixels: PixelData | None  # None: there are none
+    by_pydicom: bool = False  # read by pydicom; sequences are left out
 
     def __contains__(self, keyword: str) -> bool:
         return TAG[keyword] in self.elements
@@ -382,14 +383,24 @@ def _read_by_pydicom(path: Path, size: int, wanted: Mapping[int, tuple[str, str]
     syntax = str(dataset.file_meta.get("TransferSyntaxUID", ""))
     if not syntax:
         syntax = EXPLICIT_BIG if not little else IMPLICIT_LITTLE if implicit else EXPLICIT_LITTLE
-    return Header(path=path, size=size, syntax=syntax, little=little is not False, elements=elements, pixels=pixels)
+    return Header(
+        path=path,
+        size=size,
+        syntax=syntax,
+        little=little is not False,
+        elements=elements,
+        pixels=pixels,
+        by_pydicom=True,
+    )
 
 
 def _raw(dataset: Dataset, tag: int, vr: str) -> tuple[str, bytes]:
     """Return an element's VR and bytes, as they stand in the file."""
     raw = cast("RawDataElement", dataset.get_item(tag, keep_deferred=True))
-    if not hasattr(raw, "length"):  # a sequence, which pydicom has read already
-        return "SQ", b""
+    if not hasattr(raw, "length"):  # pydicom has read it already: a sequence without length, or the character set
+        done = dataset[tag]
+        values = done.value if done.VM > 1 else [done.value]
+        return done.VR, b"" if done.VR == "SQ" else "\\".join(map(str, values)).encode("latin-1")
     if raw.value is not None and raw.length != len(raw.value):
         raise FileFault(FileState.TRUNCATED, _ENDS_IN_HEADER)
     return (vr if raw.VR is None or raw.VR == "UN" else raw.VR), raw.value or b""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from clara_wf.imaging.dicom_attributes import KEPT
-from clara_wf.imaging.dicom_header import EXPLICIT_BIG, IMPLICIT_LITTLE, Header, read_header
+from clara_wf.imaging.dicom_header import IMPLICIT_LITTLE, Header, read_header
 
 _LATIN: Final = {"AE", "AS", "CS", "DA", "DT", "TM", "UI"}
 _TEXT: Final = {"LO", "PN", "SH", "UC"}
@@ -61,7 +61,7 @@ def kept_attributes(path: Path) -> dict[str, Any]:
 
 
 def _from_header(header: Header) -> dict[str, Any]:
-    if header.syntax == EXPLICIT_BIG or not header.little:
+    if header.by_pydicom:
         raise _Unusual
     charset = header.text("SpecificCharacterSet")
     if charset not in _ENCODINGS:
