@@ -132,12 +132,34 @@ def test_nothing_found_is_said_and_drawn_as_nothing(segmenter):
 
 
 def test_an_implausible_find_wants_a_review_and_says_why(segmenter):
-    bounds = {"mean": [0, 200], "sd": 40, "largest_share": 0.75, "right_share": [0, 1], "volume_ml": [1000, 2000]}
+    bounds = {
+        "possible_mean": [0, 1000],
+        "mean": [0, 200],
+        "sd": 40,
+        "largest_share": 0.75,
+        "right_share": [0, 1],
+        "volume_ml": [1000, 2000],
+    }
     out, result = labelled(segmenter(plausibility=bounds), volume())
     assert out.max() == 1
     assert result.verdict.status == "review"
     assert any("mean of 300 HU" in reason for reason in result.verdict.reasons)
     assert any("ml are not within 1000 to 2000" in reason for reason in result.verdict.reasons)
+
+
+def test_an_impossible_find_is_none(segmenter):
+    bounds = {
+        "possible_mean": [-40, 250],
+        "mean": [0, 200],
+        "sd": 40,
+        "largest_share": 0.75,
+        "right_share": [0, 1],
+        "volume_ml": [0, 2000],
+    }
+    out, result = labelled(segmenter(plausibility=bounds), volume())
+    assert not out.any()
+    assert result.verdict.status == "none"
+    assert result.verdict.reasons == ("what the network marked has a mean of 300 HU, which no bright has",)
 
 
 def test_a_volume_that_the_model_does_not_take(segmenter):

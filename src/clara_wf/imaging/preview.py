@@ -105,17 +105,22 @@ def _axes(volume: Volume) -> list[_Axis]:
 
 
 def _centre(labels: NDArray[np.uint8], values: Sequence[int]) -> tuple[int, int, int]:
-    """Return the index where most is to be seen: per axis the slice with the largest labelled area, or the middle."""
-    counts = [np.zeros(length) for length in labels.shape]
+    """Return the index where most is to be seen, or the middle.
+
+    Per axis, that is the slice where the labels' areas, each as a share of its own largest, add up to most: a small
+    label counts as much as the large one around it.
+    """
+    areas = [np.zeros((max(len(values), 1), length)) for length in labels.shape]
     for index, plane in enumerate(labels):
-        found = np.isin(plane, values) if values else plane > 0
-        if found.any():
-            counts[0][index] = found.sum()
-            counts[1] += found.sum(axis=1)
-            counts[2] += found.sum(axis=0)
-    first, second, third = (
-        int(count.argmax()) if count.any() else length // 2 for count, length in zip(counts, labels.shape, strict=True)
-    )
+        if not plane.any():
+            continue
+        for row, value in enumerate(values):
+            found = plane == value
+            areas[0][row, index] = np.count_nonzero(found)
+            areas[1][row] += np.count_nonzero(found, axis=1)
+            areas[2][row] += np.count_nonzero(found, axis=0)
+    shares = [(area / np.maximum(area.max(axis=1, keepdims=True), 1)).sum(axis=0) for area in areas]
+    first, second, third = (int(share.argmax()) if share.any() else len(share) // 2 for share in shares)
     return first, second, third
 
 

@@ -75,9 +75,10 @@ class FieldOfView:
 
 @dataclass(frozen=True, kw_only=True)
 class Plausibility:
-    """Bounds on a result; beyond them the verdict is `review`."""
+    """Bounds on a result; beyond them the verdict is `review`, or `none`."""
 
-    mean: tuple[float, float]  # of the volume's values within the label
+    possible_mean: tuple[float, float]  # of the volume's values within the label; beyond, it is another thing: `none`
+    mean: tuple[float, float]  # the same; beyond, `review`
     sd: float  # of the values within the eroded label, at most
     largest_share: float  # of the largest component in all that the network marked, at least
     right_share: tuple[float, float]  # where the centre lies between the body's left (0) and right (1) border
@@ -279,6 +280,7 @@ def _plausibility(reader: _Reader, content: object) -> Plausibility | None:
         return low, high
 
     return Plausibility(
+        possible_mean=span("possible_mean"),
         mean=span("mean"),
         sd=reader.number("plausibility.sd", entry.get("sd")),
         largest_share=reader.number("plausibility.largest_share", entry.get("largest_share")),

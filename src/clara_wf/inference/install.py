@@ -17,7 +17,7 @@ from importlib import resources
 from pathlib import Path
 
 import onnx
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from google.protobuf.message import DecodeError
 
 from clara_wf.inference.description import FILE_NAME, DescriptionError, ModelDescription, load
 from clara_wf.inference.download import LESION_WEIGHTS, LIVER_WEIGHTS, weights

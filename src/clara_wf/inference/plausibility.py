@@ -43,6 +43,12 @@ def judge(
     """
     if not mask.any():
         return Verdict(status="none", reasons=(f"the network found no {name}", *view.reasons))
+    if bounds is not None:
+        mean = float(values[mask].mean())
+        low, high = bounds.possible_mean
+        if not low <= mean <= high:
+            impossible = f"what the network marked has a mean of {mean:.0f} HU, which no {name} has"
+            return Verdict(status="none", reasons=(impossible, *view.reasons))
     reasons = list(view.reasons)
     implausible = (
         [] if bounds is None else _faults(mask, values, grid, bounds=bounds, share=share, view=view, name=name)

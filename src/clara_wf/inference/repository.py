@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from clara_wf.inference.description import FILE_NAME, ModelDescription, load
+from clara_wf.inference.description import FILE_NAME, DescriptionError, ModelDescription, load
 from clara_wf.model.errors import LackError, ModelMissing, UsageError
 
 RECEIPT = "installed.json"
@@ -81,7 +81,11 @@ def find_model(root: Path, name: str) -> InstalledModel:
         file, sha256 = folder / str(content["file"]), str(content["sha256"])
     except (ValueError, KeyError, TypeError) as exc:
         raise _damaged(name, f"{RECEIPT} is broken") from exc
-    return InstalledModel(name=name, folder=folder, file=file, sha256=sha256, description=load(folder / FILE_NAME))
+    try:
+        description = load(folder / FILE_NAME)
+    except DescriptionError as exc:
+        raise DescriptionError(exc.message, remedy=f"Run: clara-wf model install {name}") from exc
+    return InstalledModel(name=name, folder=folder, file=file, sha256=sha256, description=description)
 
 
 def verify(model: InstalledModel) -> None:

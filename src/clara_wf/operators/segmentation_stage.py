@@ -48,6 +48,8 @@ def label_volumes(context: StageContext, segmenter: Segmenter) -> None:
         There is no volume, or none that the model takes; the message says why not, volume by volume.
     """
     paths = _volumes(context.inputs)
+    if context.trtis_uri:
+        context.log.warning("the inference server is not used: %s runs in this process", segmenter.model.name)
     outcomes = []
     for index, path in enumerate(paths):
 
