@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -105,6 +106,7 @@ def check_position(numbers: tuple[float, ...]) -> Vector:
     return (numbers[0], numbers[1], numbers[2])
 
 
+@functools.lru_cache(maxsize=256)  # slices of a series have them in common
 def check_directions(numbers: tuple[float, ...]) -> tuple[Vector, Vector]:
     """Return both vectors of ImageOrientationPatient as exact perpendicular unit vectors, or refuse them."""
     if len(numbers) != 6:

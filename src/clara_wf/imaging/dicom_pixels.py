@@ -12,6 +12,7 @@ Source: DICOM PS3.3 section C.7.6.3 (Image Pixel), C.7.5.1.1.2 (Pixel Padding), 
 
 from __future__ import annotations
 
+import functools
 import os
 import struct
 import warnings
@@ -20,12 +21,14 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from clara_wf.imaging.dicom_frame import Frame, PixelFormat
 from clara_wf.imaging.dicom_header import DEFLATED, EXPLICIT_BIG
 from clara_wf.imaging.dicom_states import FileFault, FileState
 
+#: Takes a slice's index and its values [row, column].
+Writer = Callable[[int, NDArray[Any]], None]
 #: What padding becomes in CT.
 AIR_HU: Final = -1024
 _INT16 = np.iinfo(np.int16)
@@ -65,7 +68,8 @@ def integers_only(frames: Iterable[Frame]) -> bool:
 
 def read_slices(
     frames: Sequence[Frame],
-    out: NDArray[Any],
+    write: Writer,
+    dtype: DTypeLike,
     *,
     pad_with_air: bool,
     done: Callable[[int], None],
@@ -76,8 +80,10 @@ def read_slices(
     ----------
     frames : sequence of Frame
         One for each slice, all of the size of a slice.
-    out : array [slice, row, column] of int16 or float32
-        What is filled with real values. May be memory-mapped.
+    write : callable
+        Given a slice's index and its real values [row, column], by several threads.
+    dtype : dtype
+        int16 or float32: of the values.
     pad_with_air : bool
         Padding becomes `AIR_HU`: for CT.
     done : callable
@@ -88,14 +94,15 @@ def read_slices(
     FrameFault
         A frame's pixels are cut off or cannot be decoded.
     DoesNotFitError
-        `out` is int16, and a value is not.
+        `dtype` is int16, and a value is not.
     """
     workers = max(1, len(os.sched_getaffinity(0)))
     tasks = list(_tasks(frames, workers))
+    to_real = functools.partial(_to_real, dtype=np.dtype(dtype), pad_with_air=pad_with_air)
     count = 0
     with warnings.catch_warnings(), ThreadPoolExecutor(workers) as pool:
         warnings.simplefilter("ignore")  # decoders quote values, which may be a patient's
-        futures = [pool.submit(_read_task, frames, task, out, pad_with_air) for task in tasks]
+        futures = [pool.submit(_read_task, frames, task, write, to_real) for task in tasks]
         try:
             for future in as_completed(futures):
                 count += future.result()
@@ -117,11 +124,13 @@ def _tasks(frames: Sequence[Frame], workers: int) -> Iterator[list[int]]:
             yield indices[start : start + size]
 
 
-def _read_task(frames: Sequence[Frame], task: list[int], out: NDArray[Any], pad_with_air: bool) -> int:
+def _read_task(
+    frames: Sequence[Frame], task: list[int], write: Writer, to_real: Callable[[Frame, NDArray[Any]], NDArray[Any]]
+) -> int:
     stored: NDArray[Any]
     if frames[task[0]].offset is None:
         for index, stored in zip(task, _decoded([frames[index] for index in task]), strict=True):
-            _to_real(frames[index], stored, out[index], pad_with_air)
+            write(index, to_real(frames[index], stored))
         return len(task)
     buffer: NDArray[Any] | None = None
     for index in task:
@@ -129,7 +138,7 @@ def _read_task(frames: Sequence[Frame], task: list[int], out: NDArray[Any], pad_
         if buffer is None or buffer.dtype != _dtype(frame.format):
             buffer = np.empty((frame.format.rows, frame.format.columns), _dtype(frame.format))
         _load(frame, buffer)
-        _to_real(frame, buffer, out[index], pad_with_air)
+        write(index, to_real(frame, buffer))
     return len(task)
 
 
@@ -207,27 +216,26 @@ def _drop_unused_bits(pixel_format: PixelFormat, stored: NDArray[Any], high_bit:
         stored >>= stored.dtype.type(down)
 
 
-def _to_real(frame: Frame, stored: NDArray[Any], out: NDArray[Any], pad_with_air: bool) -> None:
+def _to_real(frame: Frame, stored: NDArray[Any], *, dtype: np.dtype[Any], pad_with_air: bool) -> NDArray[Any]:
+    """Return real values; `stored` may be overwritten."""
     padded = _padded(frame, stored) if pad_with_air else None
-    if padded is None and out.dtype == np.int16 and stored.itemsize == 2 and frame.slope == 1:
-        _shift_int16(frame, stored, out)
-        return
-    if out.dtype == np.int16:
+    if padded is None and dtype == np.int16 and stored.itemsize == 2 and frame.slope == 1:
+        return _shifted(frame, stored)
+    if dtype == np.int16:
         whole = stored.astype(np.int64) * int(frame.slope) + int(frame.intercept)
         if padded is not None:
             whole[padded] = AIR_HU
         if whole.min() < _INT16.min or whole.max() > _INT16.max:
             raise DoesNotFitError
-        out[...] = whole
-        return
+        return whole.astype(np.int16)
     real = stored * np.float64(frame.slope) + frame.intercept
     if padded is not None:
         real[padded] = AIR_HU
-    out[...] = real
+    return real.astype(dtype)
 
 
-def _shift_int16(frame: Frame, stored: NDArray[Any], out: NDArray[Any]) -> None:
-    """Add the intercept: the usual CT. Sixteen-bit words wrap around, which is exact where the result fits."""
+def _shifted(frame: Frame, stored: NDArray[Any]) -> NDArray[np.int16]:
+    """Add the intercept in place: the usual CT. Sixteen-bit words wrap around: exact where the result fits."""
     intercept = int(frame.intercept)
     bits = frame.format.bits_stored
     low, high = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if frame.format.signed else (0, (1 << bits) - 1)
@@ -235,8 +243,10 @@ def _shift_int16(frame: Frame, stored: NDArray[Any], out: NDArray[Any]) -> None:
         low, high = int(stored.min()), int(stored.max())
         if low + intercept < _INT16.min or high + intercept > _INT16.max:
             raise DoesNotFitError
-    wrapped = np.uint16(intercept % 65536).astype(np.int16)
-    np.add(stored.view("<i2"), wrapped, out=out)
+    plane = stored.view("<i2")
+    if intercept:
+        plane += np.uint16(intercept % 65536).astype(np.int16)
+    return plane
 
 
 def _padded(frame: Frame, stored: NDArray[Any]) -> NDArray[np.bool_] | None:

@@ -25,12 +25,12 @@ from clara_wf.imaging.dicom_frame import Frame
 from clara_wf.imaging.dicom_gate import Verdict, check_stack, regular_geometry
 from clara_wf.imaging.dicom_inventory import Series, check_one_patient, group_series, take_inventory
 from clara_wf.imaging.dicom_json import kept_attributes
-from clara_wf.imaging.dicom_pixels import AIR_HU, DoesNotFitError, FrameFault, integers_only, read_slices
+from clara_wf.imaging.dicom_pixels import AIR_HU, DoesNotFitError, FrameFault, Writer, integers_only, read_slices
 from clara_wf.imaging.dicom_regrid import plan_regrid, regrid
 from clara_wf.imaging.dicom_report import ReadReport, SeriesReport, VolumeReport, make_report, write_report
 from clara_wf.imaging.dicom_stacks import Stack, split_stacks
 from clara_wf.imaging.dicom_states import FileState, SeriesState
-from clara_wf.imaging.metaimage import open_writer
+from clara_wf.imaging.metaimage import open_slices
 from clara_wf.imaging.record import SourceInstance, SourceSeries, Step, VolumeRecord, write_record
 from clara_wf.model.errors import ClaraError, DicomError, GeometryError, InputError
 
@@ -191,13 +191,13 @@ class _Job:
         path, dtype = report.path or self._output, np.dtype(report.dtype)
         air = series.images[0].modality == "CT"
 
-        def read(out: NDArray[Any]) -> None:
-            read_slices(stack.frames, out, pad_with_air=air, done=self._report_slices)
+        def read(write: Writer) -> None:
+            read_slices(stack.frames, write, dtype, pad_with_air=air, done=self._report_slices)
 
         if not verdict.faults:
             report = replace(report, geometry=regular_geometry(stack, verdict.spacing))
-            with open_writer(path, regular_geometry(stack, verdict.spacing), dtype) as out:
-                read(out)
+            with open_slices(path, regular_geometry(stack, verdict.spacing), dtype) as write:
+                read(write)
                 self._write_record(series, stack.frames, path, report)
             return report
         plan = plan_regrid(stack, verdict)
@@ -209,9 +209,9 @@ class _Job:
         report = replace(report, geometry=plan.geometry, resampled=True, notes=notes)
         first = stack.frames[0].format
         with _scratch(self._output, (len(stack.frames), first.rows, first.columns), dtype) as source:
-            read(source)
-            with open_writer(path, plan.geometry, dtype) as out:
-                regrid(source, plan, out, outside=AIR_HU if air else 0.0)
+            read(source.__setitem__)
+            with open_slices(path, plan.geometry, dtype) as write:
+                regrid(source, plan, write, outside=AIR_HU if air else 0.0)
                 self._write_record(series, [stack.frames[index] for index in plan.nearest], path, report)
         return report
 

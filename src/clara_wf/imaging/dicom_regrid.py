@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clara_wf.imaging.dicom_gate import Verdict
+from clara_wf.imaging.dicom_pixels import Writer
 from clara_wf.imaging.dicom_stacks import Stack
 from clara_wf.imaging.geometry import VolumeGeometry
 
@@ -76,7 +77,7 @@ def plan_regrid(stack: Stack, verdict: Verdict) -> Regrid:
     return Regrid(geometry=geometry, below=tuple(below), weight=tuple(weight), offsets=offsets)
 
 
-def regrid(source: NDArray[Any], plan: Regrid, out: NDArray[Any], *, outside: float) -> None:
+def regrid(source: NDArray[Any], plan: Regrid, write: Writer, *, outside: float) -> None:
     """Resample.
 
     Parameters
@@ -85,8 +86,8 @@ def regrid(source: NDArray[Any], plan: Regrid, out: NDArray[Any], *, outside: fl
         The stack's slices as they are.
     plan : Regrid
         From `plan_regrid`.
-    out : array [slice, row, column]
-        Of the plan's shape; filled.
+    write : callable
+        Given the index and the values of each slice of the result; of the source's type.
     outside : float
         The value where no slice has a pixel.
     """
@@ -95,7 +96,7 @@ def regrid(source: NDArray[Any], plan: Regrid, out: NDArray[Any], *, outside: fl
         plane = _placed(source[index], plan.offsets[index], shape, outside)
         if weight > 0:
             plane = plane * (1 - weight) + _placed(source[index + 1], plan.offsets[index + 1], shape, outside) * weight
-        out[target] = np.rint(plane) if np.issubdtype(out.dtype, np.integer) else plane
+        write(target, (np.rint(plane) if np.issubdtype(source.dtype, np.integer) else plane).astype(source.dtype))
 
 
 def _placed(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -93,15 +93,52 @@ def open_writer(path: Path, geometry: VolumeGeometry, dtype: DTypeLike) -> Itera
     OSError
         The disk is full: found before the block runs, since the space is reserved first.
     """
+    with _new_raw(path, geometry, dtype) as (temporary, kind):
+        array = np.memmap(temporary, dtype=kind, mode="r+", shape=geometry.shape)
+        yield array
+        array.flush()
+
+
+@contextlib.contextmanager
+def open_slices(
+    path: Path, geometry: VolumeGeometry, dtype: DTypeLike
+) -> Iterator[Callable[[int, NDArray[Any]], None]]:
+    """Give a function that writes a slice of what becomes the volume `path` when the block ends well.
+
+    As `open_writer`, for who makes a volume slice by slice: nothing is mapped, so memory holds one slice at a time, and
+    the system has no page to fault in. Several threads may write at once.
+
+    Yields
+    ------
+    callable
+        Takes a slice's index and its array [row, column].
+    """
+    with _new_raw(path, geometry, dtype) as (temporary, kind), temporary.open("r+b", buffering=0) as file:
+        handle = file.fileno()
+
+        def write(index: int, plane: NDArray[Any]) -> None:
+            if plane.shape != geometry.shape[1:]:
+                raise VolumeError(f"a slice of shape {plane.shape} does not fit a grid of {geometry.shape}")
+            data = np.ascontiguousarray(plane, kind)
+            at = index * data.nbytes
+            left = data.reshape(-1).view(np.uint8).data
+            while left:
+                written = os.pwrite(handle, left, at)
+                at, left = at + written, left[written:]
+
+        yield write
+
+
+@contextlib.contextmanager
+def _new_raw(path: Path, geometry: VolumeGeometry, dtype: DTypeLike) -> Iterator[tuple[Path, np.dtype[Any]]]:
+    """Give a file for the voxels; when the block ends well, put it in place and the header after it."""
     kind = np.dtype(dtype).newbyteorder("<")
     if kind not in _NAMES:
         raise VolumeError(f"{path.name}: voxels of type {kind} cannot be written as MetaImage")
     raw = path.with_suffix(".raw")
     with replacing(raw) as temporary:
         _reserve(temporary, int(np.prod(geometry.shape, dtype=np.int64)) * kind.itemsize)
-        array = np.memmap(temporary, dtype=kind, mode="r+", shape=geometry.shape)
-        yield array
-        array.flush()
+        yield temporary, kind
         # A header of an earlier run must not describe these voxels.
         path.unlink(missing_ok=True)
     write_atomically(path, _header(geometry, kind, raw.name))
