@@ -81,7 +81,7 @@ def _check_segmentation(file: Path, payload: Path) -> None:
         assert np.allclose(place, np.array(sources[reference].ImagePositionPatient, float), atol=1e-3)
         rows, columns = np.nonzero(frame)
         # Axial: columns grow to the left (x), rows to the back (y).
-        centre = place + [columns.mean() * spacing[1], rows.mean() * spacing[0], 0]
+        centre = place + np.array([columns.mean() * spacing[1], rows.mean() * spacing[0], 0])
         total += count
         weighted += count * centre
     assert len(seen) > 20

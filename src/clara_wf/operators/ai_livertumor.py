@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import argparse
+
 from clara_wf.inference.segment import Segmenter
 from clara_wf.operators.segmentation_stage import label_volumes
 from clara_wf.stage import StageContext, main
 
-MODEL = "liver-lesion"
+DEFAULT_MODEL = "liver-lesion"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add ``--model NAME``: a network that works within what another one finds."""
+    parser.add_argument("--model", default=DEFAULT_MODEL, metavar="NAME", help="model of the repository (%(default)s)")
 
 
 def prepare(context: StageContext) -> Segmenter:
     """Load both networks while the stages before still work."""
-    return Segmenter(context.model_repository, MODEL)
+    return Segmenter(context.model_repository, context.options.model)
 
 
 def execute(context: StageContext, segmenter: Segmenter) -> None:
@@ -20,4 +27,4 @@ def execute(context: StageContext, segmenter: Segmenter) -> None:
 
 
 if __name__ == "__main__":
-    main(prepare=prepare, execute=execute)
+    main(prepare=prepare, execute=execute, arguments=arguments)
