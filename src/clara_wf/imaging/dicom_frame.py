@@ -15,6 +15,8 @@ from clara_wf.imaging.dicom_states import FileFault, FileState
 MAX_SIDE: Final = 8192
 #: Direction cosines are written with at least four decimals; further off than this they are no rotation.
 _DIRECTION_TOLERANCE: Final = 1e-3
+#: A hundred metres from the frame of reference's origin is a broken number.
+_FARTHEST_MM: Final = 1e5
 #: What may tell time points, echoes or diffusion weightings at one place apart.
 TIME_KEYS: Final = (
     "TemporalPositionIdentifier",
@@ -103,6 +105,8 @@ def check_position(numbers: tuple[float, ...]) -> Vector:
     """Return ImagePositionPatient, or refuse it."""
     if len(numbers) != 3:
         raise FileFault(FileState.REFUSED, f"ImagePositionPatient has {len(numbers)} numbers where 3 are needed")
+    if max(map(abs, numbers)) > _FARTHEST_MM:
+        raise FileFault(FileState.REFUSED, f"ImagePositionPatient is {list(numbers)} mm, which is in no scanner")
     return (numbers[0], numbers[1], numbers[2])
 
 

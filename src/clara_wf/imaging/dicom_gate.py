@@ -57,7 +57,20 @@ def check_stack(stack: Stack) -> Verdict:
     gap_faults = [] if even else _gap_faults(stack, gaps, usual)
     shift_faults = _shift_faults(stack, shifts)
     return Verdict(
-        spacing=even or usual, shifts=shifts, faults=_named(gap_faults) + _named(shift_faults), resamplable=True
+        spacing=even or usual,
+        shifts=shifts,
+        faults=_named(gap_faults) + _named(shift_faults),
+        resamplable=_is_resamplable(stack, even or usual, shifts),
+    )
+
+
+def _is_resamplable(stack: Stack, spacing: float, shifts: Sequence[tuple[float, float]]) -> bool:
+    """Say whether resampling would keep to what was measured: no more is missing than there is, slices overlap."""
+    pixels = stack.frames[0].format
+    rows, columns = stack.frames[0].spacing
+    wanted = (stack.places[-1] - stack.places[0]) / spacing + 1
+    return wanted <= 2 * len(stack.frames) and all(
+        abs(right) < pixels.columns * columns and abs(down) < pixels.rows * rows for right, down in shifts
     )
 
 

@@ -63,7 +63,12 @@ class DoesNotFitError(Exception):
 
 def integers_only(frames: Iterable[Frame]) -> bool:
     """Say whether real values are whole numbers, so that int16 may be exact."""
-    return all(frame.slope.is_integer() and frame.intercept.is_integer() for frame in frames)
+    return all(
+        frame.slope.is_integer()
+        and frame.intercept.is_integer()
+        and max(abs(frame.slope), abs(frame.intercept)) < 2**31
+        for frame in frames
+    )
 
 
 def read_slices(

@@ -118,7 +118,13 @@ def _nothing_read(report: ReadReport, only_series: Collection[str], faults: Mapp
     refused = [outcome for outcome in report.series if outcome.state is SeriesState.REFUSED]
     if not refused:
         kinds = ", ".join(f"{count} {state}" for state, count in report.counts.most_common())
-        return InputError(f"none of the {len(report.files)} files in the input folder is a slice of a volume ({kinds})")
+        broken = (FileState.REFUSED, FileState.TRUNCATED, FileState.UNREADABLE)
+        first_reason = next(
+            (f", the first: {reason}" for state, reason in report.files.values() if state in broken), ""
+        )
+        return InputError(
+            f"none of the {len(report.files)} files in the input folder is a slice of a volume ({kinds}{first_reason})"
+        )
     first = refused[0]
     fault = faults.get(first.series.uid)
     more = f" ({len(refused) - 1} more series are refused: see series.json)" if len(refused) > 1 else ""

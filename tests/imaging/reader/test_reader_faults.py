@@ -47,6 +47,7 @@ def test_what_is_no_file_is_named_and_never_waited_for(folder, read):
         (folder.path / "self").symlink_to("self")
         (folder.path / "loop").symlink_to(folder.path)
         (folder.path / "null").symlink_to("/dev/null")
+        (folder.path / "refused by the system").symlink_to("/proc/self/mem")
         (folder.path / "void").write_bytes(b"")
         (folder.path / "notes.txt").write_text("DICM is not here")
         (folder.path / "random").write_bytes(np.random.default_rng(1).bytes(5000))
@@ -59,6 +60,7 @@ def test_what_is_no_file_is_named_and_never_waited_for(folder, read):
     assert states.pop("broken") == "unreadable"
     assert states.pop("self") == "unreadable"
     assert states.pop("loop") == "duplicate"
+    assert states.pop("refused by the system") == "unreadable"
     assert states.pop("void") == "empty"
     assert states.pop("notes.txt") == states.pop("random") == states.pop("\\xff\\xfe") == "not DICOM"
     assert set(states.values()) == {"read"}
@@ -154,6 +156,7 @@ def test_a_bad_series_leaves_the_good_one(folder, read):
         ({"SOPInstanceUID": "../../x"}, "SOPInstanceUID is no UID"),
         ({"ImagePositionPatient": None}, "ImagePositionPatient is missing"),
         ({"ImageOrientationPatient": None}, "ImageOrientationPatient is missing"),
+        ({"ImagePositionPatient": [0, 0, 1e300]}, "which is in no scanner"),
         ({"ImagePositionPatient": [1, 2]}, "has 2 numbers where 3 are needed"),
         ({"ImageOrientationPatient": [1, 0, 0, 1, 0, 0]}, "are not two perpendicular unit vectors"),
         ({"ImageOrientationPatient": [1, 0, 0, 0, 1.1, 0]}, "are not two perpendicular unit vectors"),
@@ -189,7 +192,7 @@ def test_a_decimal_comma(folder, refuse):
 @pytest.mark.parametrize("uid", ["", None, "../../../x", "a/b", "..", "1..2", "1" * 65])
 def test_a_series_uid_is_never_a_path(folder, refuse, tmp_path, uid):
     folder.add("1", SeriesInstanceUID=uid)
-    _, result = refuse(InputError, "none of the 1 files")
+    _, result = refuse(InputError, "none of the 1 files .* the first: SeriesInstanceUID is")
     assert "SeriesInstanceUID is" in result.reasons["1"]
     assert result.content["series"] == []
     assert {path.name for path in tmp_path.iterdir()} == {"input", "refused"}

@@ -138,6 +138,13 @@ def test_two_slices_at_one_place_are_beyond_resampling(folder, refuse):
     assert "--resample" not in str(fault)
 
 
+@pytest.mark.parametrize("changes", [{"ImagePositionPatient": [-10, 20, 60000]}, {"ImagePositionPatient": [90, 20, 7.5]}])
+def test_resampling_invents_no_more_than_there_is(folder, refuse, changes):
+    folder.add_slices([0, 2.5, 5])
+    folder.add("far", **changes)
+    refuse(GeometryError, "apart|tilted", resample=True)
+
+
 def test_a_slice_displaced_in_its_plane_is_refused(folder, refuse):
     folder.add_slices([0, 2.5, 7.5, 10])
     folder.add("off", ImagePositionPatient=[-7, 20, 5])

@@ -83,6 +83,11 @@ def test_values_beyond_int16_give_floats(folder, read, value, intercept, dtype):
     assert (array == value + intercept).all()
 
 
+def test_an_absurd_slope_is_no_crash(folder, read):
+    folder.add("1", np.full((5, 6), 1, "<u2"), RescaleSlope="1e30", RescaleIntercept=0)
+    assert read().volume().array[0, 0, 0] == np.float32(1e30)
+
+
 def test_missing_rescale_is_none(folder, read):
     folder.add("1", np.full((5, 6), 77, "<u2"), RescaleIntercept=None, RescaleSlope=None)
     assert (read().volume().array == 77).all()
