@@ -40,6 +40,27 @@ class Network(Protocol):
         """Give the working memory back; the next `prepare` or `infer` takes it again."""
 
 
+def describe(precision: Precision = "auto") -> str:
+    """Name the engine, its version, the precision that it would use here, and the processor: for `clara-wf doctor`."""
+    import openvino
+
+    core = openvino.Core()
+    processor = " ".join(str(core.get_property("CPU", "FULL_DEVICE_NAME")).split())
+    return f"OpenVINO {_version()} {_resolved(core, precision)} on {processor}"
+
+
+def _version() -> str:
+    import openvino
+
+    return str(openvino.__version__).split("-", maxsplit=1)[0]
+
+
+def _resolved(core: Any, precision: Precision) -> Literal["bf16", "f32"]:  # noqa: ANN401 - OpenVINO carries no types
+    """Say which precision is computed in: what is asked for, or what the processor has natively."""
+    native = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "bf16" if native and precision == "auto" else "f32"
+
+
 class OpenVinoNetwork:
     """A network in OpenVINO, on the processor.
 
@@ -61,10 +82,8 @@ class OpenVinoNetwork:
         # Half a second of imports, which only a stage that infers should pay.
         import openvino
 
-        self._ov = openvino
         self._core = openvino.Core()
-        native = "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        self._precision = "bf16" if native and precision == "auto" else "f32"
+        self._precision = _resolved(self._core, precision)
         self._shape: IntTriple | None = None
         self._request: Any = None
         try:
@@ -79,7 +98,7 @@ class OpenVinoNetwork:
     @property
     def identity(self) -> str:
         """OpenVINO, its version and the precision that it was told to use."""
-        return f"OpenVINO {self._ov.__version__.split('-')[0]} {self._precision}"
+        return f"OpenVINO {_version()} {self._precision}"
 
     def prepare(self, shape: IntTriple) -> None:
         """Compile for a window: less memory and time than a graph that takes any shape."""

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from clara_wf.inference.engine import EngineError, OpenVinoNetwork, describe
+
+
+@pytest.fixture
+def saved(tmp_path):
+    def save(shape):
+        ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ("image", "score")]
+        graph = helper.make_graph([helper.make_node("Neg", ["image"], ["score"])], "g", ends[:1], ends[1:])
+        path = tmp_path / "model" / "1" / "model.onnx"
+        path.parent.mkdir(parents=True)
+        onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+        return path
+
+    return save
+
+
+def test_any_window_before_and_after_release(saved):
+    network = OpenVinoNetwork(saved([1, 1, "x", "y", "z"]), precision="f32")
+    assert network.identity.endswith(" f32")
+    for shape in ((4, 5, 6), (7, 3, 2)):
+        window = np.random.default_rng(0).standard_normal((1, *shape)).astype(np.float32)
+        assert np.array_equal(network.infer(window), -window)
+        network.release()
+        assert np.array_equal(network.infer(window[:, ::-1]), -window[:, ::-1])
+
+
+def test_an_answer_is_not_overwritten_by_the_next(saved):
+    network = OpenVinoNetwork(saved([1, 1, "x", "y", "z"]))
+    first = network.infer(np.ones((1, 3, 3, 3), np.float32))
+    network.infer(np.zeros((1, 3, 3, 3), np.float32))
+    assert (first == -1).all()
+
+
+def test_what_is_no_network(tmp_path, saved):
+    with pytest.raises(EngineError, match="does not have one input"):
+        OpenVinoNetwork(saved([1, 1, "x", "y"]))
+    path = tmp_path / "broken" / "1" / "model.onnx"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"nonsense")
+    with pytest.raises(EngineError, match=r"broken: model\.onnx is no model"):
+        OpenVinoNetwork(path)
+
+
+def test_a_network_of_one_size(saved):
+    network = OpenVinoNetwork(saved([1, 1, 4, 4, 4]))
+    assert network.infer(np.ones((1, 4, 4, 4), np.float32)).shape == (1, 4, 4, 4)
+    assert describe("f32").startswith("OpenVINO ")
