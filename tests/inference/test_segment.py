@@ -175,3 +175,30 @@ def test_a_network_with_other_channels_than_described(segmenter, tiny):
     two = [tiny["labels"][0], {**tiny["labels"][0], "value": 2, "name": "other"}]
     with pytest.raises(InputError, match="gives 1 channels, its description names 2"):
         labelled(segmenter(labels=two), volume())
+
+
+@pytest.mark.parametrize("orientation", ["RAS", "SPL"])
+def test_a_network_for_the_inside_of_an_organ(own_model, tmp_path, tiny, orientation):
+    """The second network marks what is brighter than 400, and is shown nothing but what the first one marked."""
+    root = tmp_path / "models"
+    install("tiny", root, source=own_model(tiny))
+    inner = {
+        **copy.deepcopy(tiny),
+        "name": "inner",
+        "orientation": orientation,
+        "within": {"model": "tiny", "dilation": 0, "outside": -1000},
+        "threshold": 400,
+    }
+    inner["labels"][0] |= {"name": "brightest", "value": 2}
+    install("inner", root, source=own_model(inner))
+    given = volume()
+    spot, elsewhere = CENTRE + np.array((14, 10, 0)), CENTRE + np.array((-40, 0, 0))
+    for point in (spot, elsewhere):
+        i, j, k = np.round(given.geometry.world_to_index(point)).astype(int)
+        given.array[i - 1 : i + 2, j - 1 : j + 2, k - 1 : k + 2] = 800
+    install("tiny", root, source=own_model({**tiny, "largest_component": True}))
+    out, result = labelled(Segmenter(root, "inner"), given)
+    assert [label.name for label in result.labels] == ["bright", "brightest"]
+    assert np.allclose(result.measurements["brightest"]["centroid_mm"], spot, atol=1.1)
+    assert result.measurements["brightest"]["voxels"] == pytest.approx(27, abs=8)
+    assert np.array_equal(out > 0, brightness(given.geometry))

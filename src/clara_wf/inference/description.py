@@ -156,6 +156,8 @@ def _read(reader: _Reader, top: Mapping[str, Any]) -> ModelDescription:
     orientation = reader.text("orientation", top.get("orientation"))
     if sorted("RAS".find(letter) if letter in "RAS" else "LPI".find(letter) for letter in orientation) != [0, 1, 2]:
         reader.faults.append(f"orientation {orientation!r} is not three of R/L, A/P and S/I")
+    if top.get("field_of_view") is not None and orientation != "RAS":
+        reader.faults.append(f"field_of_view is only for orientation RAS, not {orientation}")
     spacing = reader.triple("spacing_mm", top.get("spacing_mm"))
     if min(spacing) <= 0:
         reader.faults.append(f"spacing_mm {list(spacing)} is not positive")

@@ -273,14 +273,20 @@ def _inside(organ: _Answer, description: ModelDescription) -> tuple[VolumeGeomet
     """Lay a network's grid over an organ, and say which of its voxels are in the organ or near it."""
     if organ.grid is None or organ.scores is None or description.within is None:
         raise ValueError("the organ was not asked for")
-    found = np.argwhere(winners(organ.scores, organ.description))
+    marked = winners(organ.scores, organ.description) > 0
+    found = np.argwhere(marked)
     # Room for the dilation, and for half a voxel of either grid.
     reach = (description.within.dilation + 1) * np.array(description.spacing) + np.array(organ.grid.spacing)
-    axes = np.array(organ.grid.axes)
+    # The organ's grid has the patient's axes already, but maybe in another order.
+    axes = np.array(canonical_grid(organ.grid, description.orientation, description.spacing).axes)
     corners = organ.grid.index_to_world(np.array([found.min(axis=0), found.max(axis=0)])) @ axes.T
     grid = grid_of_box(axes, corners.min(axis=0) - reach, corners.max(axis=0) + reach, description.spacing)
-    score = resample(Volume(geometry=organ.grid, array=organ.scores.max(axis=0)), grid, fill=float(organ.scores.min()))
-    mask = score > organ.description.threshold
+    if len(organ.scores) == 1:
+        # Interpolated before it is decided upon, the border lies between the voxels of the coarser grid.
+        score, limit = organ.scores[0], organ.description.threshold
+    else:
+        score, limit = marked.astype(np.float32), 0.5
+    mask = resample(Volume(geometry=organ.grid, array=score), grid, fill=float(score.min())) > limit
     if description.within.dilation:
         mask = ndimage.binary_dilation(mask, _NEAR, iterations=description.within.dilation)
     return grid, mask
