@@ -123,7 +123,7 @@ def _engine(_: Places) -> Iterator[Finding]:
 
 def _decoders(_: Places) -> Iterator[Finding]:
     from pydicom import uid
-    from pydicom.pixels import get_decoder
+    from pydicom.pixels.decoders.base import get_decoder
 
     syntaxes = (uid.RLELossless, uid.JPEGLosslessSV1, uid.JPEGLSLossless, uid.JPEG2000Lossless, uid.HTJ2KLossless)
     lacking = [syntax.name for syntax in syntaxes if not get_decoder(syntax).is_available]
