@@ -370,6 +370,7 @@ def _read_by_pydicom(path: Path, size: int, wanted: Mapping[int, tuple[str, str]
             raise FileFault(FileState.TRUNCATED, _ENDS_IN_HEADER) from exc
         except (
             pydicom.errors.InvalidDicomError,
+            pydicom.errors.BytesLengthException,
             LookupError,
             ValueError,
             TypeError,

@@ -13,6 +13,7 @@ from typing import Final
 
 import pydicom
 from pydicom.dataset import Dataset
+from pydicom.errors import BytesLengthException
 
 from clara_wf.imaging.dicom_frame import (
     Frame,
@@ -26,6 +27,8 @@ from clara_wf.imaging.dicom_frame import (
 from clara_wf.imaging.dicom_header import NATIVE, Header
 from clara_wf.imaging.dicom_states import FileFault, FileState
 
+#: What pydicom raises on values that are not what their VR says.
+_BROKEN: Final = (AttributeError, LookupError, TypeError, ValueError, EOFError, NotImplementedError, OverflowError)
 #: Attributes that may tell frames at one place apart: macro and attribute.
 _TIMES: Final = (
     ("FrameContentSequence", "TemporalPositionIndex", "TemporalPositionIdentifier"),
@@ -58,7 +61,7 @@ def read_frames(header: Header, pixel_format: PixelFormat, count: int) -> tuple[
             return tuple(
                 _frame(header, pixel_format, index, (group, shared, dataset)) for index, group in enumerate(groups)
             )
-        except (AttributeError, KeyError, TypeError, ValueError, EOFError) as exc:
+        except (*_BROKEN, BytesLengthException) as exc:
             raise FileFault(FileState.REFUSED, "its functional groups cannot be read") from exc
 
 

@@ -174,12 +174,15 @@ def _decoded(frames: Sequence[Frame]) -> Iterator[NDArray[Any]]:
     indices = [(frame.number or 1) - 1 for frame in frames]
     # Given a path, pydicom reads frame by frame, but does not inflate.
     source = dcmread(frames[0].path) if frames[0].format.syntax == DEFLATED else frames[0].path
-    arrays = iter_pixels(source, indices=indices, raw=True)
+    arrays = iter_pixels(source, indices=indices, raw=True, decoding_plugin=_plugin(frames[0].format.syntax))
     for frame in frames:
         pixel_format = frame.format
         try:
             array = np.array(next(arrays))
-        except (*_DECODER_FAULTS, StopIteration) as exc:
+        except BaseException as exc:
+            # A decoder written in Rust ends in a "PanicException" on broken data, which is no Exception.
+            if not isinstance(exc, (*_DECODER_FAULTS, StopIteration)) and type(exc).__module__ != "pyo3_runtime":
+                raise
             reason = f"its pixels cannot be decoded (transfer syntax {pixel_format.syntax})"
             raise FrameFault(frame, FileState.REFUSED, reason) from exc
         if array.shape != (pixel_format.rows, pixel_format.columns):
@@ -191,6 +194,22 @@ def _decoded(frames: Sequence[Frame]) -> Iterator[NDArray[Any]]:
         stays = pixel_format.syntax in _BITS_STAY
         _drop_unused_bits(pixel_format, array, pixel_format.high_bit if stays else pixel_format.bits_stored - 1)
         yield array
+
+
+@functools.cache
+def _plugin(syntax: str) -> str:
+    """Choose a decoder; an empty name leaves it to pydicom.
+
+    GDCM ends the whole process on some broken data, so it is asked only where there is no other decoder.
+    """
+    from pydicom.pixels.decoders.base import get_decoder
+    from pydicom.uid import UID
+
+    try:
+        plugins = get_decoder(UID(syntax)).available_plugins
+    except NotImplementedError:  # a transfer syntax of a vendor's own; asked to decode, pydicom says so again
+        plugins = ()
+    return next((name for name in plugins if name != "gdcm"), "")
 
 
 def stored_values(frame: Frame) -> NDArray[Any]:
