@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from program import Program
 
+from clara_wf.inference.download import WeightsUnavailable
 from clara_wf.inference.install import install
-from clara_wf.model.errors import LackError
 
 ROOT = Path(__file__).parents[1]
 
@@ -30,13 +30,13 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def models() -> Path:
-    """The checkout's own model repository, with the liver networks: fetched once, then left alone."""
-    repository = ROOT / "models"
+def models(pytestconfig: pytest.Config) -> Path:
+    """A repository with the liver and the lesion network; fetched once, and kept in pytest's cache."""
+    repository = Path(pytestconfig.cache.mkdir("models"))
     try:
         install("liver-lesion", repository)
-    except LackError as fault:
-        pytest.skip(f"the liver networks cannot be fetched here: {fault}")
+    except WeightsUnavailable as fault:
+        pytest.skip(str(fault))
     return repository
 
 

@@ -1,4 +1,4 @@
-"""Tiny networks, made bodies, and the real networks, installed once."""
+"""Tiny networks and made bodies."""
 
 from __future__ import annotations
 
@@ -15,8 +15,6 @@ from onnx import TensorProto, helper
 
 from clara_wf.imaging.geometry import VolumeGeometry
 from clara_wf.imaging.volume import Volume
-from clara_wf.inference.download import WeightsUnavailable
-from clara_wf.inference.install import install
 
 TINY: dict[str, Any] = {
     "schema": "clara-wf/model/1",
@@ -72,17 +70,6 @@ def own_model(tmp_path: Path) -> Callable[..., Path]:
         return folder
 
     return make
-
-
-@pytest.fixture(scope="session")
-def real_models(pytestconfig: pytest.Config) -> Path:
-    """A repository with the liver and the lesion network; fetched once, and kept in pytest's cache."""
-    root = pytestconfig.cache.mkdir("models")
-    try:
-        install("liver-lesion", root)
-    except WeightsUnavailable as fault:
-        pytest.skip(str(fault))
-    return root
 
 
 @pytest.fixture(scope="session")

@@ -138,16 +138,16 @@ def test_a_wheel_that_is_another(tmp_path):
     assert list_models(tmp_path / "models") == []
 
 
-def test_the_real_models_are_installed_with_what_they_need(real_models):
-    assert {"liver", "liver-lesion"} <= set(list_models(real_models))
+def test_the_models_are_installed_with_what_they_need(models):
+    assert {"liver", "liver-lesion"} <= set(list_models(models))
     for name in ("liver", "liver-lesion"):
-        verify(find_model(real_models, name))
-        assert json.loads((Path(real_models) / name / "installed.json").read_text())["version"] == "0.3"
+        verify(find_model(models, name))
+        assert json.loads((Path(models) / name / "installed.json").read_text())["version"] == "0.3"
 
 
-def test_what_is_installed_and_whole_is_left_alone(real_models):
-    before = (real_models / "liver" / "1" / "model.onnx").stat()
+def test_what_is_installed_and_whole_is_left_alone(models):
+    before = (models / "liver" / "1" / "model.onnx").stat()
     words: list[str] = []
-    install("liver", real_models, progress=words.append)
+    install("liver", models, progress=words.append)
     assert words == ["liver is installed"]
-    assert (real_models / "liver" / "1" / "model.onnx").stat().st_ino == before.st_ino
+    assert (models / "liver" / "1" / "model.onnx").stat().st_ino == before.st_ino

@@ -44,10 +44,10 @@ def phantom():
 
 
 @pytest.fixture(scope="module")
-def cascade(real_models, phantom):
+def cascade(models, phantom):
     """What both networks find in the phantom; the first is the liver network, so one run shows both."""
     out = np.empty(phantom.image.array.shape, np.uint8)
-    return out, Segmenter(real_models, "liver-lesion").segment(phantom.image, out)
+    return out, Segmenter(models, "liver-lesion").segment(phantom.image, out)
 
 
 def test_the_phantom_s_liver(phantom, cascade):
@@ -70,8 +70,8 @@ def test_the_phantom_s_tumours(phantom, cascade):
 
 
 @pytest.fixture(scope="module")
-def liver(real_models):
-    return Segmenter(real_models, "liver")
+def liver(models):
+    return Segmenter(models, "liver")
 
 
 def test_a_real_abdomen(liver, shared_data):

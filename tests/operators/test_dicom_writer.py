@@ -210,6 +210,16 @@ def test_an_input_file_is_taken_alone(stage) -> None:
     assert stage.written == ["a.seg.dcm", "report.json"]
 
 
+def test_a_series_with_nothing_to_find_hides_no_result_of_another(stage) -> None:
+    nothing = Verdict(status="none", reasons=("These are reformats.",))
+    stage.put("a.seg", liver(), labels_record(verdict=nothing))
+    stage.put("b.seg", liver(), labels_record())
+    assert stage.run() == 0
+    assert stage.report["verdict"] == "ok"
+    assert "b.seg.dcm" in stage.written
+    assert "a.seg.dcm" not in stage.written
+
+
 def test_review_is_said_first(stage) -> None:
     stage.put("a.seg", liver(), labels_record(verdict=Verdict(status="review", reasons=("It is small.",))))
     assert stage.run() == 0

@@ -14,8 +14,8 @@ from clara_wf.imaging.record import Step, VolumeRecord
 from clara_wf.imaging.volume import Volume
 
 SCHEMA = "clara-wf/report/1"
-#: From the one that needs attention most.
-_VERDICTS = ("review", "none", "ok")
+#: The verdict of a report is the first of these that any volume has: nothing to find in one hides no other.
+_VERDICTS = ("review", "ok", "none")
 
 
 @dataclass(frozen=True, kw_only=True)
