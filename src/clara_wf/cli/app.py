@@ -21,7 +21,7 @@ INTERRUPTED = 130
 
 app = typer.Typer(
     cls=Commands,
-    no_args_is_help=True,
+    invoke_without_command=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Not for clinical use. Exit codes: 0 done, 1 the job failed, 2 wrong use, 3 this machine lacks something.",
@@ -55,6 +55,7 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def options(
+    context: typer.Context,
     *,
     workspace_folder: Annotated[
         Path | None,
@@ -71,6 +72,8 @@ def options(
         os.environ[workspace.VARIABLE] = str(workspace_folder)
     if debug:
         os.environ[_DEBUG] = "1"
+    if context.invoked_subcommand is None:
+        print(context.get_help())
 
 
 _DEBUG = "CLARA_WF_DEBUG"

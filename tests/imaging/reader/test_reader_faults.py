@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+from pathlib import Path
 
 import numpy as np
 import pydicom
@@ -29,7 +30,7 @@ PLACES = [0.0, 2.5, 5.0]
 def test_an_empty_folder(folder, tmp_path):
     from clara_wf.imaging.dicom_reader import read_folder
 
-    with pytest.raises(InputError, match="the input folder is empty. Put the DICOM files"):
+    with pytest.raises(InputError, match=r"the input folder is empty\. Put the DICOM files"):
         read_folder(folder.path, tmp_path)
     with pytest.raises(InputError, match="missing"):
         read_folder(folder.path / "none", tmp_path)
@@ -39,7 +40,7 @@ def test_what_is_no_file_is_named_and_never_waited_for(folder, read):
     folder.add_slices(PLACES, prefix="deep/er/")
     os.mkfifo(folder.path / "pipe")
     with socket.socket(socket.AF_UNIX) as server:
-        here = os.getcwd()
+        here = Path.cwd()
         os.chdir(folder.path)  # the path of a socket may have 108 characters
         server.bind("socket")
         os.chdir(here)

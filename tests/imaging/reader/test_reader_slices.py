@@ -22,8 +22,9 @@ def test_slices_in_any_order(tmp_path):
 
 
 def test_a_failure_leaves_nothing(tmp_path):
-    with pytest.raises(VolumeError, match=r"a slice of shape \(5, 4\)"), open_slices(
-        tmp_path / "a.mhd", GRID, np.int16
-    ) as write:
+    with (
+        pytest.raises(VolumeError, match=r"a slice of shape \(5, 4\)"),
+        open_slices(tmp_path / "a.mhd", GRID, np.int16) as write,
+    ):
         write(0, np.zeros((5, 4), np.int16))
     assert list(tmp_path.iterdir()) == []
