@@ -37,6 +37,9 @@ from clara_wf.model.job import Job
 from clara_wf.model.payload import Payload
 from clara_wf.model.plan import Plan
 
+#: A derived series has an image a slice: the first of them are named.
+_SHOWN_FILES = 20
+
 
 def run(
     workflow: WorkflowArgument,
@@ -61,11 +64,13 @@ def run(
     )
     where = places()
     found = read_catalog(where.workspace.chart).workflow(workflow)
+    # Where a link leads to: what is replaced is the folder, not the link.
+    output = output.resolve()
     _check_folders(source, output, force=force)
     job = plan(where, found.name, found.stages, job_id=new_job_id(), root="payloads", wishes=wishes)
     install_models(job, where)
     _stage_in(source.absolute(), job)
-    _carry_out(job, where, output.absolute(), as_json=as_json, force=force, keep=keep)
+    _carry_out(job, where, output, as_json=as_json, force=force, keep=keep)
 
 
 def _check_folders(source: Path, output: Path, *, force: bool) -> None:
@@ -80,11 +85,16 @@ def _check_folders(source: Path, output: Path, *, force: bool) -> None:
             raise UsageError(f"{output} is not empty", remedy="Name a new folder by --output")
         if not force:
             raise UsageError(f"{output} holds an earlier result", remedy="Name a new folder, or replace it by --force")
-    inside = output.absolute().resolve()
-    if source.is_dir() and inside.is_relative_to(source.resolve()):
+    true_source = source.resolve()
+    if source.is_dir() and output.is_relative_to(true_source):
         raise UsageError(
             f"{output} lies within the input", remedy="Put it beside: the next run would read its own result"
         )
+    if true_source.is_relative_to(output):
+        raise UsageError(f"{source} lies within the output", remedy="Put it beside: a result replaces the whole folder")
+    above = next(folder for folder in output.parents if folder.exists())
+    if not os.access(above, os.W_OK):
+        raise UsageError(f"{above} may not be written to", remedy="Name another folder by --output")
 
 
 def _stage_in(source: Path, job: Plan) -> None:
@@ -137,13 +147,10 @@ def _stage_out(job: Plan, output: Path, *, force: bool) -> None:
         shutil.copyfile(Payload(root=job.payload).job, unfinished / "job.json")
         for path in unfinished.rglob("*"):
             fsync(path)
-        if output.exists():
-            if force:
-                old = output.rename(output.parent / f"{UNFINISHED}{uuid.uuid4().hex}")
-                shutil.rmtree(old)
-            else:
-                output.rmdir()
-        unfinished.rename(output)
+        if force and output.exists():
+            _replace(output, unfinished)
+        else:
+            unfinished.rename(output)  # an empty folder gives way
         fsync(output.parent)
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -151,10 +158,24 @@ def _stage_out(job: Plan, output: Path, *, force: bool) -> None:
         raise
 
 
+def _replace(output: Path, new: Path) -> None:
+    """Put a folder in the place of another, which is removed only when that is done."""
+    old = output.rename(output.parent / f"{UNFINISHED}{uuid.uuid4().hex}")
+    try:
+        new.rename(output)
+    except BaseException:
+        old.rename(output)
+        raise
+    shutil.rmtree(old)
+
+
 def _show_files(output: Path, job: Job) -> None:
     console = results()
     console.print(f"result: {output}", markup=False)
-    for file in sorted(path for path in output.rglob("*") if path.is_file())[:20]:
+    files = sorted(path for path in output.rglob("*") if path.is_file())
+    for file in files[:_SHOWN_FILES]:
         console.print(f"  {file.relative_to(output)}  {file.stat().st_size / 1e6:.2f} MB", markup=False)
+    if len(files) > _SHOWN_FILES:
+        console.print(f"  and {len(files) - _SHOWN_FILES} more files", markup=False)
     if job.wall_s is not None:
         console.print(f"{job.wall_s:.1f} s. Not for clinical use.")

@@ -1,0 +1,66 @@
+"""`run`: where a result goes, and what it must not touch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from program import Program, add_workflow
+
+
+@pytest.fixture
+def copying(clara: Program) -> Program:
+    """The program with a workflow `copy`, which hands on what it reads."""
+    assert clara("cs", "copier", "--code").code == 0
+    add_workflow(clara.workspace, "copy", ["copier"])
+    return clara
+
+
+@pytest.fixture
+def note(tmp_path: Path) -> Path:
+    """An input of one file."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "note.txt").write_text("new")
+    return folder
+
+
+def test_force_replaces_an_earlier_result_and_leaves_nothing_beside(
+    copying: Program, note: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    assert copying("run", "copy", "-i", note, "-o", output).code == 0
+    (output / "old.txt").write_text("of the earlier result")
+    refused = copying("run", "copy", "-i", note, "-o", output)
+    assert refused.code == 2
+    assert "holds an earlier result" in refused.err
+    assert (output / "old.txt").is_file()
+    assert copying("run", "copy", "-i", note, "-o", output, "--force").code == 0
+    assert {file.name for file in output.iterdir()} == {"note.txt", "job.json"}
+    assert not list(tmp_path.glob(".unfinished-*"))
+
+
+def test_an_input_within_the_result_to_be_replaced_is_not_lost(copying: Program, note: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    assert copying("run", "copy", "-i", note, "-o", output).code == 0
+    ended = copying("run", "copy", "-i", output / "note.txt", "-o", output, "--force")
+    assert ended.code == 2
+    assert "lies within the output" in ended.err
+    assert (output / "note.txt").read_text() == "new"
+
+
+def test_a_result_goes_where_a_link_leads(copying: Program, note: Path, tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "disk")
+    ended = copying("run", "copy", "-i", note, "-o", tmp_path / "out")
+    assert ended.code == 0, ended.err
+    assert (tmp_path / "out").is_symlink()
+    assert (tmp_path / "disk/note.txt").read_text() == "new"
+
+
+def test_files_that_are_not_named_are_counted(copying: Program, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for number in range(30):
+        (tmp_path / f"in/{number:02}").touch()
+    ended = copying("run", "copy", "-i", tmp_path / "in", "-o", tmp_path / "out")
+    assert "and 11 more files" in ended.out  # job.json is one too
