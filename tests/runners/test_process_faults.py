@@ -193,6 +193,15 @@ def test_a_missing_program_is_refused_before_anything_is_touched(make_plan):
     assert (good.output / "result.txt").exists()
 
 
+@pytest.mark.parametrize("module", ["clara_wf.operators.no_such_stage", "no_such_package.stage", "json.tool.inner"])
+def test_a_missing_module_is_refused_before_anything_is_touched(make_plan, module):
+    good = make_plan({"one": WRITE})
+    carry_out(good)
+    with pytest.raises(LackError, match=f"stage one: there is no Python module {module}"):
+        carry_out(make_plan({"one": ["python", "-m", module]}))
+    assert (good.output / "result.txt").exists()
+
+
 def test_a_stage_of_an_image_alone_needs_containers(make_plan):
     with pytest.raises(UsageError, match="stage one has no command, only the image clara/one:0"):
         carry_out(make_plan({"one": []}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import math
 import os
 import resource
@@ -11,8 +12,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 from clara_wf.model.errors import LackError, UsageError
@@ -66,7 +68,7 @@ def program_of(plan: Plan, stage: StagePlan, code: Path | None, mark: str) -> Pr
     UsageError
         The stage has only an image.
     LackError
-        Its program is not on this machine.
+        Its program, or the Python module that it is, is not on this machine.
     ChartError
         Its mounts need a container.
     """
@@ -93,7 +95,25 @@ def program_of(plan: Plan, stage: StagePlan, code: Path | None, mark: str) -> Pr
             f"stage {stage.name}: the program {stage.command[0]!r} is not on this machine",
             remedy="Install it, or use a runner that starts containers",
         )
+    if found == sys.executable and rest[:1] == ["-m"] and len(rest) > 1 and not _is_module(rest[1], modules):
+        raise LackError(
+            f"stage {stage.name}: there is no Python module {rest[1]}",
+            remedy="Install it, give the stage another command in values.yaml, or run a workflow without the stage",
+        )
     return Program(stage=stage, paths=paths, argv=(found, *rest), environment=environment)
+
+
+def _is_module(name: str, folders: Sequence[str]) -> bool:
+    """Say whether `python -m` finds a module in the folders or where this interpreter looks; nothing is imported."""
+    first, *inner = name.split(".")
+    spec = PathFinder.find_spec(first, folders) or importlib.util.find_spec(first)
+    path = first
+    for part in inner:
+        if spec is None or spec.submodule_search_locations is None:
+            return False
+        path = f"{path}.{part}"
+        spec = PathFinder.find_spec(path, spec.submodule_search_locations)
+    return spec is not None
 
 
 class Child:
