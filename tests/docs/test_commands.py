@@ -71,14 +71,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_commands_of_a_page_work(page: Path, checkout: Path) -> None:
     commands = [command for command in _commands(page) if command not in NOT_RUN]
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("CLARA_", "PYTEST_"))}
-    # A shell in which clara-wf is installed, as the guides assume once a workspace is made.
-    programs = checkout.parent / "bin"
-    programs.mkdir(exist_ok=True)
-    for name, line in (("clara-wf", "-m clara_wf"), ("python", "")):
-        file = programs / name
-        file.write_text(f'#!/bin/sh\nexec {checkout}/.venv/bin/python {line} "$@"\n')
-        file.chmod(0o755)
-    environment |= {"HOME": str(checkout.parent / "home"), "PATH": f"{programs}:{environment['PATH']}"}
+    environment |= {"HOME": str(checkout.parent / "home")}
     for name in ("result", "my-workspace"):
         shutil.rmtree(checkout.parent / "home" / name, ignore_errors=True)
     done = subprocess.run(
