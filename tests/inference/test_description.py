@@ -37,6 +37,7 @@ def test_all_faults_in_one_message(tiny):
     [
         ({"schema": "other/1"}, "schema"),
         ({"spacing_mm": [0, 1, 1]}, "not positive"),
+        ({"median_at_mm": [1, 1, 0]}, "median_at_mm"),
         ({"window": {"size": [10, 10, 10], "margin": [5, 5, 5]}}, "leaves nothing"),
         ({"window": {"size": [10.5, 10, 10]}}, "whole numbers"),
         ({"window": {"size": [10, 10, 10], "overlap": 1}}, "overlap"),

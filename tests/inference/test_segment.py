@@ -9,6 +9,7 @@ import pytest
 
 from clara_wf.imaging.geometry import VolumeGeometry
 from clara_wf.imaging.volume import Volume
+from clara_wf.inference.description import DescriptionError
 from clara_wf.inference.install import install
 from clara_wf.inference.segment import Segmenter, UnsuitableVolume
 from clara_wf.model.errors import InputError
@@ -202,3 +203,20 @@ def test_a_network_for_the_inside_of_an_organ(own_model, tmp_path, tiny, orienta
     assert np.allclose(result.measurements["brightest"]["centroid_mm"], spot, atol=1.1)
     assert result.measurements["brightest"]["voxels"] == pytest.approx(27, abs=8)
     assert np.array_equal(out > 0, brightness(given.geometry))
+
+
+def test_one_value_does_not_mean_organ_and_inside(own_model, tmp_path, tiny):
+    root = tmp_path / "models"
+    install("tiny", root, source=own_model(tiny))
+    inner = {**copy.deepcopy(tiny), "name": "inner", "within": {"model": "tiny", "dilation": 0, "outside": -1000}}
+    install("inner", root, source=own_model(inner))
+    with pytest.raises(DescriptionError, match="one label value for two things"):
+        Segmenter(root, "inner")
+
+
+def test_a_value_beyond_sixteen_bits_stays_bright_through_the_median(segmenter):
+    given = volume()
+    bright = given.array > 100
+    huge = Volume(geometry=given.geometry, array=np.where(bright, 40000.0, given.array).astype(np.float32))
+    out, _ = labelled(segmenter(median_at_mm=[1, 1, 1]), huge)
+    assert (out[bright] > 0).mean() > 0.8

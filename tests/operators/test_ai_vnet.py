@@ -168,6 +168,21 @@ def test_one_volume_does_not_hide_another(root, app):
     assert not read_volume(app / "output" / "c.seg.mhd").array.any()
 
 
+def test_a_volume_beyond_a_fixed_window_does_not_hide_another(root, app, tmp_path):
+    fixed = {**DESCRIPTION, "name": "bright", "window": {"size": [16, 16, 16], "padding": -1000}}
+    (tmp_path / "own" / "model.yaml").write_text(yaml.safe_dump(fixed))
+    install("bright", app / "models", source=tmp_path / "own")
+    put(app, "large")
+    image = np.full((10, 12, 12), -200, np.int16)
+    image[3:7, 3:9, 3:9] = 300
+    write_volume(app / "input" / "small.mhd", Volume(geometry=replace(GEOMETRY, shape=image.shape), array=image))
+    code, _, log = run(root, app)
+    assert code == 0, log
+    found = summary(app)
+    assert (found["large.mhd"]["status"], found["small.mhd"]["status"]) == ("failed", "ok")
+    assert "cannot grow" in found["large.mhd"]["reasons"][0]
+
+
 def test_inputs_and_outputs_may_name_a_file(root, app):
     put(app, "recon", None)
     put(app, "other")

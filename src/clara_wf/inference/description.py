@@ -177,16 +177,17 @@ def _read(reader: _Reader, top: Mapping[str, Any]) -> ModelDescription:
     precision = top.get("precision", "auto")
     if precision not in {"auto", "f32"}:
         reader.faults.append(f"precision {precision!r} is neither auto nor f32")
-    median_at = top.get("median_at_mm")
-    name = reader.text("name", top.get("name"))
-    description = ModelDescription(
-        name=name,
+    median_at = None if top.get("median_at_mm") is None else reader.triple("median_at_mm", top["median_at_mm"])
+    if median_at is not None and min(median_at) <= 0:
+        reader.faults.append(f"median_at_mm {list(median_at)} is not positive")
+    return ModelDescription(
+        name=reader.text("name", top.get("name")),
         version=reader.text("version", top.get("version")),
         title=reader.text("title", top.get("title")),
         modality=str(top.get("modality", "")),
         orientation=orientation,
         spacing=spacing,
-        median_at=None if median_at is None else reader.triple("median_at_mm", median_at),
+        median_at=median_at,
         max_spacing=reader.number("max_spacing_mm", top.get("max_spacing_mm", 1e9)),
         intensity=Intensity(
             low=clip[0],
@@ -215,7 +216,6 @@ def _read(reader: _Reader, top: Mapping[str, Any]) -> ModelDescription:
         citation=reader.text("citation", top.get("citation")),
         limits=reader.text("limits", top.get("limits")),
     )
-    return description
 
 
 def _labels(reader: _Reader, content: object) -> tuple[Label, ...]:

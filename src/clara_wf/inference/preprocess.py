@@ -12,6 +12,7 @@ from clara_wf.inference.median import median_3x3x3
 from clara_wf.inference.resample import box_of, grid_of_box, resample
 
 Floats = NDArray[np.float32]
+_INT16 = np.iinfo(np.int16)
 
 
 def network_grid(box: VolumeGeometry, description: ModelDescription) -> VolumeGeometry:
@@ -34,7 +35,7 @@ def values_on_grid(volume: Volume, grid: VolumeGeometry, description: ModelDescr
     low, high = box_of(grid)
     fine = grid_of_box(np.array(grid.axes), low, high, description.median_at)
     # Whole numbers sort faster, and a fraction of one HU is far below the noise.
-    whole = np.rint(resample(volume, fine, fill=fill)).astype(np.int16)
+    whole = np.clip(np.rint(resample(volume, fine, fill=fill)), _INT16.min, _INT16.max).astype(np.int16)
     return resample(Volume(geometry=fine, array=median_3x3x3(whole)), grid, fill=fill)
 
 

@@ -18,7 +18,7 @@ from scipy import ndimage
 from clara_wf.imaging.geometry import VolumeGeometry
 from clara_wf.imaging.record import Algorithm, Label, Verdict
 from clara_wf.imaging.volume import Volume
-from clara_wf.inference.description import ModelDescription
+from clara_wf.inference.description import DescriptionError, ModelDescription
 from clara_wf.inference.engine import Network, OpenVinoNetwork
 from clara_wf.inference.fieldofview import View, look
 from clara_wf.inference.measure import Measurer
@@ -94,6 +94,9 @@ class Segmenter:
         self._model = find_model(root, name)
         within = self._model.description.within
         self._organ = Segmenter(root, within.model) if within else None
+        values = [label.value for label in self.labels]
+        if len(set(values)) != len(values):
+            raise DescriptionError(f"{name} and the model that it works within use one label value for two things")
         verify(self._model)
         self._network: Network = OpenVinoNetwork(self._model.file, precision=self._model.description.precision)
         self._network.prepare(self._model.description.window.size)

@@ -18,7 +18,7 @@ from clara_wf.imaging.preview import draw_preview
 from clara_wf.imaging.record import Step, VolumeRecord, read_record, write_record
 from clara_wf.imaging.volume import Volume
 from clara_wf.inference.segment import Segmentation, Segmenter, UnsuitableVolume
-from clara_wf.model.errors import InputError, VolumeError
+from clara_wf.model.errors import InputError
 from clara_wf.model.files import write_atomically
 from clara_wf.stage import StageContext
 
@@ -33,7 +33,7 @@ class Outcome:
     """What became of a volume."""
 
     volume: str  # its file in the input
-    status: str  # ok, review, none; refused: the model does not take it; failed: it could not be read
+    status: str  # ok, review, none; refused: the model does not take it; failed: it could not be read or labelled
     reasons: tuple[str, ...] = ()  # a sentence each
     labels: str = ""  # the label map's file in the output
     measurements: Mapping[str, Mapping[str, object]] | None = None
@@ -60,7 +60,7 @@ def label_volumes(context: StageContext, segmenter: Segmenter) -> None:
             outcomes.append(_label(context, segmenter, path, progress))
         except UnsuitableVolume as fault:
             outcomes.append(Outcome(volume=path.name, status="refused", reasons=(str(fault),)))
-        except VolumeError as fault:
+        except InputError as fault:
             outcomes.append(Outcome(volume=path.name, status="failed", reasons=(str(fault),)))
         context.log.info("%s: %s", path.stem, "; ".join((outcomes[-1].status, *outcomes[-1].reasons)))
     summary = {"schema": SCHEMA, "model": segmenter.model.name, "volumes": [asdict(outcome) for outcome in outcomes]}
