@@ -24,7 +24,7 @@ from clara_wf.inference.segment import Segmenter
 
 ROOT = Path(__file__).parents[1]
 GOAL_RATIO = 1.3
-GOAL_GIB = 2.5
+GOAL_GB = 2.5
 #: What `bare` prints before its figure.
 MARK = "bare seconds:"
 
@@ -54,7 +54,7 @@ def main() -> None:
     print(f"ratio {ours / bare:.2f}; goal: at most {GOAL_RATIO}: {'held' if ours / bare <= GOAL_RATIO else 'NOT held'}")
     peak, total = max(peaks.values()), sum(peaks.values())
     print(f"peak memory {peak:.2f} GiB, at most {total:.2f} GiB with all stages at their peaks at once")
-    print(f"goal: at most {GOAL_GIB} GiB: {'held' if peak * 2**30 <= GOAL_GIB * 1e9 else 'NOT held'}")
+    print(f"goal: at most {GOAL_GB} GB a stage: {'held' if peak * 2**30 <= GOAL_GB * 1e9 else 'NOT held'}")
 
 
 def _clara(*words: object) -> str:
@@ -74,8 +74,9 @@ def bare(volume_path: Path) -> None:
     OpenVinoNetwork.infer = noting  # type: ignore[method-assign]
     volume = read_volume(volume_path)
     Segmenter(ROOT / "models", "liver-lesion").segment(volume, np.empty(volume.array.shape, np.uint8))
-    # The liver network is asked first.
+    # The liver network is asked first. Both compute in the precision that the workflow has here.
     first = windows[0][0]
+    precision = "bf16" if "bf16" in first else "f32"
     core = openvino.Core()
     seconds = 0.0
     for model, shapes in (
@@ -84,7 +85,7 @@ def bare(volume_path: Path) -> None:
     ):
         network = core.read_model(find_model(ROOT / "models", model).file)
         network.reshape([1, *shapes[0]])
-        hints = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1}
+        hints = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1}
         request = core.compile_model(network, "CPU", hints).create_infer_request()
         for shape in shapes:
             window = np.zeros((1, *shape), np.float32)
