@@ -17,7 +17,7 @@ from clara_wf.cli.outcome import Outcome
 from clara_wf.cli.progress import display
 from clara_wf.cli.terminal import remark
 from clara_wf.cli.workspace import Places
-from clara_wf.model.errors import JobCanceled, JobError, LackError, StageFailed, UsageError
+from clara_wf.model.errors import ClaraError, JobCanceled, LackError, StageFailed, UsageError
 from clara_wf.model.job import Job
 from clara_wf.model.plan import Plan
 from clara_wf.model.states import JobStatus, StageState
@@ -164,7 +164,7 @@ def raise_if_failed(job: Job, place: str) -> None:
     raise StageFailed(message, remedy=remedy)
 
 
-def print_end(job: Job, outcome: Outcome | None, fault: JobError | LackError | None = None) -> None:
+def print_end(job: Job, outcome: Outcome | None, fault: ClaraError | None = None) -> None:
     """Print the last line of a run for programs: the job and its result."""
     entry = {
         "event": "JobEnded",

@@ -66,7 +66,7 @@ class Outcome:
         return content
 
 
-def gather(plan: Plan, comparison: Mapping[str, Any] | None = None) -> Outcome:
+def gather(plan: Plan) -> Outcome:
     """Gather what the stages of a finished job left in its payload."""
     labelled: tuple[Labelled, ...] = ()
     read: list[Read] = []
@@ -88,7 +88,6 @@ def gather(plan: Plan, comparison: Mapping[str, Any] | None = None) -> Outcome:
         skipped=tuple(skipped),
         files=tuple(sorted(file.relative_to(last).as_posix() for file in last.rglob("*") if file.is_file())),
         previews=previews,
-        comparison=comparison or {},
     )
 
 

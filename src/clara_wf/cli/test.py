@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any
+from dataclasses import replace
+from typing import Annotated
 
 import typer
 
@@ -26,7 +26,7 @@ from clara_wf.cli.complete import workflow_names
 from clara_wf.cli.outcome import Outcome, gather, show
 from clara_wf.cli.terminal import Json, remark, results
 from clara_wf.cli.workspace import Places, places
-from clara_wf.model.errors import JobError, LackError, StageFailed
+from clara_wf.model.errors import ClaraError, StageFailed
 from clara_wf.model.payload import Payload, job_id
 from clara_wf.model.plan import Plan
 
@@ -86,9 +86,9 @@ def _carry_out(job: Plan, where: Places, *, as_json: bool) -> None:
     outcome = None
     try:
         raise_if_failed(done, str(Payload(root=job.payload).logs))
-        outcome = gather(job, _comparison(job))
+        outcome = _compared(gather(job), job)
         _check(outcome)
-    except (JobError, LackError) as fault:
+    except ClaraError as fault:
         if as_json:
             print_end(done, outcome, fault)
         elif outcome is not None:
@@ -106,20 +106,14 @@ def _carry_out(job: Plan, where: Places, *, as_json: bool) -> None:
     console.print(f"[bold green]passed[/]: {job.workflow}{seconds}. Not for clinical use.")
 
 
-def _comparison(job: Plan) -> dict[str, dict[str, Any]]:
+def _compared(outcome: Outcome, job: Plan) -> Outcome:
     """Compare with the truth, where a stage made labels and the input is a phantom of ours."""
     truth = job.payload / "truth" / "liver.mhd"
-    labels = _labels(job)
-    if labels is None or not truth.is_file():
-        return {}
+    if not outcome.labelled or not truth.is_file():
+        return outcome
     from clara_wf.cli.truth import compare
 
-    return compare(labels, truth)
-
-
-def _labels(job: Plan) -> Path | None:
-    outcome = gather(job)
-    return outcome.labelled[0].volume if outcome.labelled else None
+    return replace(outcome, comparison=compare(outcome.labelled[0].volume, truth))
 
 
 def _check(outcome: Outcome) -> None:

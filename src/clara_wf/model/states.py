@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import IntEnum, StrEnum
+from enum import StrEnum
 
 
 class JobState(StrEnum):
@@ -21,15 +21,6 @@ class JobStatus(StrEnum):
     CANCELED = "CANCELED"
     EVICTED = "EVICTED"
     TERMINATED = "TERMINATED"
-
-
-class Priority(IntEnum):
-    """The order in which waiting jobs start; higher goes first."""
-
-    LOWER = 0
-    NORMAL = 1
-    HIGHER = 2
-    IMMEDIATE = 3
 
 
 class StageState(StrEnum):
