@@ -202,6 +202,11 @@ def test_a_missing_module_is_refused_before_anything_is_touched(make_plan, modul
     assert (good.output / "result.txt").exists()
 
 
+def test_a_variable_that_no_process_can_have(make_plan):
+    plan = make_plan({"one": WRITE}, variables={"JOBNAME": "a\0b"})
+    assert fault_of(plan) == "its program cannot be started: embedded null byte"
+
+
 def test_a_stage_of_an_image_alone_needs_containers(make_plan):
     with pytest.raises(UsageError, match="stage one has no command, only the image clara/one:0"):
         carry_out(make_plan({"one": []}))

@@ -59,8 +59,8 @@ class Supervised:
         """Start the process; one that cannot be started has failed."""
         try:
             self._child = Child(self._program, keep_open=(keep_open,), first_core=first_core)
-        except OSError as fault:
-            message = f"its program cannot be started: {fault.strerror or type(fault).__name__}"
+        except (OSError, ValueError) as fault:  # ValueError: a variable or an argument with a zero byte in it
+            message = f"its program cannot be started: {getattr(fault, 'strerror', None) or fault}"
             self._leave_lock(message)
             self.record = StageRecord(name=self.name, state=StageState.FAILED, message=message)
             return
