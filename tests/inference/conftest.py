@@ -2,60 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
-import yaml
-from onnx import TensorProto, helper
+from tiny_network import described, model_folder
 
 from clara_wf.imaging.geometry import VolumeGeometry
 from clara_wf.imaging.volume import Volume
-
-TINY: dict[str, Any] = {
-    "schema": "clara-wf/model/1",
-    "name": "tiny",
-    "version": "1",
-    "title": "What is brighter than 100",
-    "modality": "CT",
-    "orientation": "RAS",
-    "spacing_mm": [2, 2, 2],
-    "intensity": {"clip": [-1000, 1000], "scale": 1, "offset": 0},
-    "window": {"size": [16, 16, 16], "step": [8, 8, 8], "padding": -1000},
-    "threshold": 100,
-    "labels": [
-        {
-            "value": 1,
-            "name": "bright",
-            "category": {"value": "123037004", "scheme": "SCT", "meaning": "Anatomical Structure"},
-            "type": {"value": "10200004", "scheme": "SCT", "meaning": "Liver"},
-        }
-    ],
-    "licence": "Apache-2.0",
-    "citation": "none",
-    "limits": "Not for clinical use.",
-}
 
 
 @pytest.fixture(scope="session")
 def tiny() -> dict[str, Any]:
     """The description of a network that gives its input back; take a copy to change it."""
-    return json.loads(json.dumps(TINY))
-
-
-def _identity(path: Path) -> None:
-    shape = [1, 1, "x", "y", "z"]
-    graph = helper.make_graph(
-        [helper.make_node("Identity", ["image"], ["score"])],
-        "identity",
-        [helper.make_tensor_value_info("image", TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info("score", TensorProto.FLOAT, shape)],
-    )
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return described()
 
 
 @pytest.fixture
@@ -63,11 +25,7 @@ def own_model(tmp_path: Path) -> Callable[..., Path]:
     """Make a folder with a network that gives its input back, and the description given."""
 
     def make(description: dict[str, Any]) -> Path:
-        folder = tmp_path / "own"
-        folder.mkdir(exist_ok=True)
-        _identity(folder / "network.onnx")
-        (folder / "model.yaml").write_text(yaml.safe_dump(description))
-        return folder
+        return model_folder(tmp_path / "own", description)
 
     return make
 

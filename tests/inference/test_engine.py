@@ -1,9 +1,8 @@
 from __future__ import annotations
 
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper
+from tiny_network import save_network
 
 from clara_wf.inference.engine import EngineError, OpenVinoNetwork, describe
 
@@ -11,11 +10,9 @@ from clara_wf.inference.engine import EngineError, OpenVinoNetwork, describe
 @pytest.fixture
 def saved(tmp_path):
     def save(shape):
-        ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ("image", "score")]
-        graph = helper.make_graph([helper.make_node("Neg", ["image"], ["score"])], "g", ends[:1], ends[1:])
         path = tmp_path / "model" / "1" / "model.onnx"
         path.parent.mkdir(parents=True)
-        onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+        save_network(path, operation="Neg", shape=shape)
         return path
 
     return save

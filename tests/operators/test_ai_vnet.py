@@ -9,11 +9,9 @@ import sys
 from dataclasses import replace
 
 import numpy as np
-import onnx
 import pytest
-import yaml
-from onnx import TensorProto, helper
 from PIL import Image
+from tiny_network import described, model_folder
 
 from clara_wf.imaging.geometry import VolumeGeometry
 from clara_wf.imaging.metaimage import read_volume, write_volume
@@ -39,42 +37,19 @@ RECORD = VolumeRecord(
     ),
     provenance=(Step(stage="dicom-reader", version="0", started="", ended=""),),
 )
-DESCRIPTION = {
-    "schema": "clara-wf/model/1",
-    "name": "liver",
-    "version": "7",
-    "title": "Brighter than 100",
-    "modality": "CT",
-    "orientation": "RAS",
-    "spacing_mm": [2, 2, 3],
-    "intensity": {"clip": [-1000, 1000]},
-    "window": {"size": [16, 16, 16], "step": [8, 8, 8], "padding": -1000},
-    "threshold": 100,
-    "labels": [
-        {
-            "value": 3,
-            "name": "bright",
-            "category": {"value": "123037004", "scheme": "SCT", "meaning": "Anatomical Structure"},
-            "type": {"value": "10200004", "scheme": "SCT", "meaning": "Liver"},
-        }
-    ],
-    "licence": "Apache-2.0",
-    "citation": "none",
-    "limits": "Not for clinical use.",
-}
+DESCRIPTION = described(
+    name="bright",
+    version="7",
+    title="Brighter than 100",
+    spacing_mm=[2, 2, 3],
+    labels=[{**described()["labels"][0], "value": 3}],
+)
 
 
 @pytest.fixture
 def app(tmp_path):
-    """A payload with a network that marks what is bright; it bears the default model's name."""
-    shape = [1, 1, "x", "y", "z"]
-    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ("image", "score")]
-    graph = helper.make_graph([helper.make_node("Identity", ["image"], ["score"])], "g", ends[:1], ends[1:])
-    folder = tmp_path / "own"
-    folder.mkdir()
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    onnx.save(model, folder / "network.onnx")
-    (folder / "model.yaml").write_text(yaml.safe_dump({**DESCRIPTION, "name": "bright"}))
+    """A payload with a network that marks what is bright."""
+    folder = model_folder(tmp_path / "own", DESCRIPTION)
     app = tmp_path / "app"
     for name in ("input", "output", "locks", "logs"):
         (app / name).mkdir(parents=True)
@@ -169,9 +144,8 @@ def test_one_volume_does_not_hide_another(root, app):
 
 
 def test_a_volume_beyond_a_fixed_window_does_not_hide_another(root, app, tmp_path):
-    fixed = {**DESCRIPTION, "name": "bright", "window": {"size": [16, 16, 16], "padding": -1000}}
-    (tmp_path / "own" / "model.yaml").write_text(yaml.safe_dump(fixed))
-    install("bright", app / "models", source=tmp_path / "own")
+    fixed = {**DESCRIPTION, "window": {"size": [16, 16, 16], "padding": -1000}}
+    install("bright", app / "models", source=model_folder(tmp_path / "own", fixed))
     put(app, "large")
     image = np.full((10, 12, 12), -200, np.int16)
     image[3:7, 3:9, 3:9] = 300

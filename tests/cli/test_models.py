@@ -1,0 +1,23 @@
+"""The model repository, as a person uses it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from program import Program
+from tiny_network import described, model_folder
+
+
+def test_a_network_of_one_s_own_is_installed_listed_and_shown(clara: Program, tmp_path: Path) -> None:
+    assert json.loads(clara("model", "list", "--json").out) == []
+    source = model_folder(tmp_path / "own", described())
+    installed = clara("model", "install", "tiny", "--from", source)
+    assert installed.code == 0, installed.err
+    assert f"Model 'tiny' is installed at: {clara.workspace / 'models/tiny'}" in installed.out
+    (listed,) = json.loads(clara("model", "list", "--json").out)
+    assert (listed["name"], listed["version"]) == ("tiny", "1")
+    shown = json.loads(clara("model", "show", "tiny", "--json").out)
+    assert shown["sha256"] == listed["sha256"]
+    assert shown["labels"][0]["name"] == "bright"
+    assert "Not for clinical use." in clara("model", "show", "tiny").out
