@@ -133,7 +133,11 @@ def _hu(dataset: pydicom.Dataset) -> np.ndarray:
 def test_dicom_writer_only_writes_the_true_labels(clara: Program) -> None:
     ended = clara("test", "dicom-writer-only", "--json")
     assert ended.code == 0, ended.err
-    assert any(name.endswith(".dcm") for name in ended.events[-1]["result"]["files"])
+    payload = clara.workspace / "test-data" / JOB
+    (segmentation,) = (payload / "dicom-writer/output").glob("*.dcm")
+    labels = read_volume(payload / "truth/liver.mhd").array
+    # A frame for each segment and slice: every voxel of the truth is in one of them.
+    assert int(pydicom.dcmread(segmentation).pixel_array.sum()) == int(np.count_nonzero(labels))
 
 
 @pytest.mark.slow

@@ -66,7 +66,11 @@ def test_an_edit_of_container_yaml_is_seen_in_the_plan(clara: Program) -> None:
             "--arg nonsense is not STAGE=ARGUMENT",
         ),
         (("run", "ai-only", "-i", "charts", "-o", "charts/out"), 2, "lies within the input"),
-        (("run", "recon-only", "-i", "charts", "-o", "out", "--model", "x"), 2, "no"),
+        (
+            ("run", "recon-only", "-i", "charts", "-o", "out", "--model", "x"),
+            2,
+            "--model is for workflows with an AI stage",
+        ),
     ],
 )
 def test_wrong_use_gets_one_line(clara: Program, arguments: tuple[str, ...], code: int, says: str) -> None:
