@@ -66,7 +66,7 @@ def test_liver_seg_in_full(chart: Path, helm: Helm, job: Make) -> None:
         "NVIDIA_CLARA_LOCKNAME": "ai-livertumor.lock",
         "NVIDIA_CLARA_WAITNAME": "dicom-reader.lock",
         "NVIDIA_CLARA_LOGNAME": "/app/logs/ai-livertumor.log",
-        "NVIDIA_CLARA_TIMEOUT": "1800",
+        "NVIDIA_CLARA_TIMEOUT": "3600",
         "NVIDIA_CLARA_RUNSIMPLE": "TRUE",
         "NVIDIA_CLARA_TRTISURI": "triton:8001",
     }
@@ -126,7 +126,11 @@ def test_a_job_name_arrives_as_it_was_written(name: str, chart: Path, helm: Helm
 
 def test_options_follow_the_workflows_own_arguments(chart: Path, helm: Helm, job: Make) -> None:
     plan = plan_job(chart, job("ai", options={"dicom-reader": ["--resample"], "dicom-writer": ["--x", "1"]}), helm=helm)
-    assert [stage.args for stage in plan.stages] == [("--resample",), (), ("--workflow", "liver-seg", "--x", "1")]
+    assert [stage.args for stage in plan.stages] == [
+        ("--resample",),
+        ("--model", "liver-lesion"),
+        ("--workflow", "liver-seg", "--x", "1"),
+    ]
     with pytest.raises(UsageError, match="'ai-only' has no stage 'recon'"):
         plan_job(chart, job("ai-only", options={"recon": ["--x"]}), helm=helm)
 
