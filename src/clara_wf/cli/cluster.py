@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,9 @@ from clara_wf.chart.helm import find_helm
 from clara_wf.cli.terminal import remark
 from clara_wf.cli.workspace import places
 from clara_wf.model.errors import LackError, UsageError
+
+if TYPE_CHECKING:
+    from lightkube import Client
 
 RELEASE = "trtis"
 SECRET = "nvcr.io"  # noqa: S105 - the secret's name, as the guide has it
@@ -66,7 +69,7 @@ def set_ngc_api_key(*, namespace: NamespaceOption = "default") -> None:
     print(f"The key is stored as Secret '{SECRET}' in namespace {namespace}")
 
 
-def _cluster(namespace: str):  # type: ignore[no-untyped-def]  # noqa: ANN202
+def _cluster(namespace: str) -> Client:
     """Return a client of the cluster that KUBECONFIG names.
 
     Raises
