@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 from hypothesis import HealthCheck, Phase, given, settings
@@ -131,3 +132,13 @@ def test_whatever_takes_long_the_order_holds(make_plan, delays):
     assert times == sorted(times)
     locks = [Lock.read(plan.payload / "locks" / f"{name}.lock") for name in stages]
     assert [lock.ended for lock in locks] == sorted(lock.ended for lock in locks)
+
+
+def test_a_stage_that_works_and_ends_between_two_looks_has_completed(make_plan):
+    """A reader of the events that takes its time sees both at once; the end is what counts."""
+    with ProcessRunner().run(make_plan({"one": WRITE})) as run:
+        for event in run:
+            if isinstance(event, StageWaiting):
+                time.sleep(3)
+    assert [record.state for record in run.job.stages] == [StageState.COMPLETED]
+    assert run.job.succeeded

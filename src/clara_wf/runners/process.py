@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import takewhile
 from pathlib import Path
 from types import TracebackType
@@ -151,19 +151,23 @@ class ProcessRun:
         events: list[Event] = []
         for name, stream in self._watch.wait(self._limits.tick):
             if stream:
-                events += self._stages[name].read(stream, self._watch)
+                events += self._note_working(self._stages[name].read(stream, self._watch))
         moment = time.monotonic()
         for stage in self._living():
             if stage.has_exited:
-                events += stage.collect(self._watch)
+                events += self._note_working(stage.collect(self._watch))
                 self._note_end(stage, events)
             else:
-                events += stage.check(moment)
+                events += self._note_working(stage.check(moment))
+        self._obey(moment)
+        return events
+
+    def _note_working(self, events: Iterable[Event]) -> Iterator[Event]:
+        """Note who works, before its end is noted: a quick stage may say both within one step."""
         for event in events:
             if isinstance(event, StageWorking):
                 self._journal.working(event.stage)
-        self._obey(moment)
-        return events
+            yield event
 
     def _note_end(self, stage: Supervised, events: list[Event]) -> None:
         """Note an ended stage; a failed one ends the others."""
