@@ -17,6 +17,9 @@ MAX_SIDE: Final = 8192
 _DIRECTION_TOLERANCE: Final = 1e-3
 #: A hundred metres from the frame of reference's origin is a broken number.
 _FARTHEST_MM: Final = 1e5
+#: Micro-CT has pixels of a micrometre, the coarsest nuclear images of a few centimetres.
+_SMALLEST_PIXEL_MM: Final = 1e-4
+_LARGEST_PIXEL_MM: Final = 1e3
 #: What may tell time points, echoes or diffusion weightings at one place apart.
 TIME_KEYS: Final = (
     "TemporalPositionIdentifier",
@@ -140,6 +143,8 @@ def check_spacing(numbers: tuple[float, ...]) -> tuple[float, float]:
         raise FileFault(FileState.REFUSED, "PixelSpacing is missing: its size in the patient is not known")
     if len(numbers) != 2 or min(numbers) <= 0:
         raise FileFault(FileState.REFUSED, f"PixelSpacing is {list(numbers)} where two positive numbers are needed")
+    if min(numbers) < _SMALLEST_PIXEL_MM or max(numbers) > _LARGEST_PIXEL_MM:
+        raise FileFault(FileState.REFUSED, f"PixelSpacing is {list(numbers)} mm, which no scanner has")
     return (numbers[0], numbers[1])
 
 

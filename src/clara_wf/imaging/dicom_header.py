@@ -13,6 +13,7 @@ import contextlib
 import functools
 import math
 import os
+import re
 import struct
 import warnings
 import zlib
@@ -49,6 +50,10 @@ _ITEM, _ITEM_END, _SEQUENCE_END, _UNDEFINED = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _WINDOW = 32768
 #: pydicom leaves longer values in the file until they are asked for.
 _DEFER_BYTES = 65536
+#: Deeper, nobody nests; each level costs some of the interpreter's stack, here and in pydicom.
+_DEEPEST = 32
+_TOO_DEEP = f"its sequences are nested more than {_DEEPEST} deep"
+_LIKE_NUMBERS: Final = re.compile(r"(?:[-+0-9.,:;eE_\\\s]|nan|inf(?:inity)?)*", re.IGNORECASE)
 _ENDS_IN_HEADER = "the file ends within its header"
 _NO_MARK = "the mark DICM of a DICOM file is missing"
 
@@ -96,9 +101,10 @@ class Header:
         try:
             return _parse_numbers(*element, self.little)
         except (ValueError, struct.error) as exc:
-            raise FileFault(
-                FileState.REFUSED, f"{keyword} is {parse_text(element[1])[:60]!r}, which are no decimal numbers"
-            ) from exc
+            text = parse_text(element[1])
+            # What is not even like a number may be anything, a name as well, and is not repeated.
+            told = repr(text[:60]) if _LIKE_NUMBERS.fullmatch(text) else "a text"
+            raise FileFault(FileState.REFUSED, f"{keyword} is {told}, which are no decimal numbers") from exc
 
     def number(self, keyword: str) -> float | None:
         """Return the only or first number of a value; None if it is missing or empty."""
@@ -283,8 +289,10 @@ def _words(wanted: Iterable[int]) -> frozenset[int]:
 _READ_WORDS: Final = _words(READ)
 
 
-def _end_of_sequence(handle: int, at: int, *, explicit: bool) -> int:
+def _end_of_sequence(handle: int, at: int, *, explicit: bool, depth: int = 1) -> int:
     """Return where a sequence without length, whose first item begins at `at`, has ended."""
+    if depth > _DEEPEST:
+        raise FileFault(FileState.REFUSED, _TOO_DEEP)
     while True:
         tag, length = _item_head(handle, at)
         at += 8
@@ -292,10 +300,10 @@ def _end_of_sequence(handle: int, at: int, *, explicit: bool) -> int:
             return at
         if tag != _ITEM:
             raise _Unusual
-        at = _end_of_item(handle, at, explicit=explicit) if length == _UNDEFINED else at + length
+        at = _end_of_item(handle, at, explicit=explicit, depth=depth) if length == _UNDEFINED else at + length
 
 
-def _end_of_item(handle: int, at: int, *, explicit: bool) -> int:
+def _end_of_item(handle: int, at: int, *, explicit: bool, depth: int) -> int:
     """Return where an item without length, whose first element begins at `at`, has ended."""
     while True:
         tag, length = _item_head(handle, at)
@@ -314,7 +322,10 @@ def _end_of_item(handle: int, at: int, *, explicit: bool) -> int:
                 raise _Unusual
             implicit_inside = vr == b"UN"
         at += head
-        at = _end_of_sequence(handle, at, explicit=not implicit_inside) if length == _UNDEFINED else at + length
+        if length == _UNDEFINED:
+            at = _end_of_sequence(handle, at, explicit=not implicit_inside, depth=depth + 1)
+        else:
+            at += length
 
 
 def _item_head(handle: int, at: int) -> tuple[int, int]:
@@ -368,6 +379,8 @@ def _read_by_pydicom(path: Path, size: int, wanted: Mapping[int, tuple[str, str]
             pixels = next((_pixel_data(dataset, tag) for tag in _PIXEL_DATA if tag in dataset), None)
         except (EOFError, struct.error, zlib.error) as exc:
             raise FileFault(FileState.TRUNCATED, _ENDS_IN_HEADER) from exc
+        except RecursionError as exc:
+            raise FileFault(FileState.REFUSED, _TOO_DEEP) from exc
         except (
             pydicom.errors.InvalidDicomError,
             pydicom.errors.BytesLengthException,

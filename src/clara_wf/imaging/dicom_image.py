@@ -33,6 +33,12 @@ from clara_wf.imaging.dicom_states import FileFault, FileState
 
 #: What a UID may be (PS3.5 section 9.1). Zeros in front of a component are wrong but common, and do no harm.
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
+#: Defined terms of Modality (PS3.3 C.7.3.1.1.1) have two to eight capitals; those of images have two or three.
+_MODALITY: Final = re.compile(r"[A-Z]{2,3}|RTIMAGE|RTDOSE|RTSTRUCT|RTPLAN|RTRECORD|FIDUCIAL|CTPROTOCOL")
+_PHOTOMETRIC: Final = frozenset(
+    {"MONOCHROME1", "MONOCHROME2", "PALETTE COLOR", "RGB", "HSV", "ARGB", "CMYK", "XYB"}
+    | {"YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_422", "YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT"}
+)
 _DICOMDIR: Final = "1.2.840.10008.1.3.10"
 _SECONDARY_CAPTURE: Final = "1.2.840.10008.5.1.4.1.1.7"
 #: SOP classes that carry pixels but are no image of the patient: segmentations, parametric maps, dose, presentation ...
@@ -65,6 +71,7 @@ class DicomFile:
     image_type: tuple[str, ...] = ()
     photometric: str = ""
     units: str = ""
+    rescaled: bool = False  # it says how its stored values become real ones
     frames: tuple[Frame, ...] = ()
 
 
@@ -109,7 +116,8 @@ def _described(
 ) -> DicomFile:
     element = header.elements.get
     series, study = header.text("SeriesInstanceUID"), header.text("StudyInstanceUID")
-    modality = header.text("Modality")
+    frame_of_reference = header.text("FrameOfReferenceUID")
+    modality = _modality(header)
     units = header.text("RescaleType") or ("HU" if modality == "CT" else "")
     return DicomFile(
         name=name,
@@ -120,15 +128,28 @@ def _described(
         series_uid=series if is_uid(series) else "",
         study_uid=study if is_uid(study) else "",
         sop_instance_uid=header.text("SOPInstanceUID"),
-        frame_of_reference_uid=header.text("FrameOfReferenceUID"),
+        frame_of_reference_uid=frame_of_reference if is_uid(frame_of_reference) else "",
         patient_id=element(0x00100020, ("", b""))[1].strip(b" \0"),
         patient_name=element(0x00100010, ("", b""))[1].strip(b" \0"),
         modality=modality,
         image_type=tuple(header.text("ImageType").split("\\")) if "ImageType" in header else (),
-        photometric=header.text("PhotometricInterpretation"),
+        photometric=_photometric(header),
         units="" if units == "US" else units,
+        rescaled=bool(element(TAG["RescaleIntercept"], ("", b""))[1].strip(b" \0")),
         frames=frames,
     )
+
+
+def _modality(header: Header) -> str:
+    """Return the modality; nothing where it is no code, but a text: it is repeated in messages."""
+    text = header.text("Modality")
+    return text if _MODALITY.fullmatch(text) else ""
+
+
+def _photometric(header: Header) -> str:
+    """Return the photometric interpretation if it is one (PS3.3 C.7.6.3.1.2): it is repeated in messages."""
+    text = header.text("PhotometricInterpretation")
+    return text if text in _PHOTOMETRIC else ""
 
 
 def _check_kind(header: Header) -> None:
@@ -141,14 +162,15 @@ def _check_kind(header: Header) -> None:
     if header.pixels is None:
         if "Rows" in header or "BitsAllocated" in header:
             raise FileFault(FileState.REFUSED, "it describes an image but has no pixel data")
-        raise FileFault(FileState.NOT_IMAGE, f"no pixel data (modality {header.text('Modality') or 'not given'})")
+        raise FileFault(FileState.NOT_IMAGE, f"no pixel data (modality {_modality(header) or 'not given'})")
     if sop_class.startswith(_SECONDARY_CAPTURE):
         raise FileFault(FileState.SECONDARY_CAPTURE, "a secondary capture (a screen-shot or the like), no slice")
     if "LOCALIZER" in header.text("ImageType").split("\\"):
         raise FileFault(FileState.LOCALIZER, "ImageType says LOCALIZER: an overview, no slice of the volume")
-    colour = header.text("PhotometricInterpretation")
+    colour = _photometric(header)
     if header.integer("SamplesPerPixel", 1) != 1 or not colour.startswith("MONOCHROME"):
-        raise _Harmless(FileState.REFUSED, f"colour ({colour or 'no PhotometricInterpretation'}), not grey values")
+        told = colour or "no known PhotometricInterpretation"
+        raise _Harmless(FileState.REFUSED, f"colour ({told}), not grey values")
     if header.pixels.tag != 0x7FE00010:
         raise FileFault(FileState.REFUSED, "its pixels are floating-point numbers, which no CT or MR image has")
 

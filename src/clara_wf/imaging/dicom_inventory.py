@@ -94,6 +94,8 @@ def _judged(uid: str, files: Sequence[DicomFile]) -> Series:
         fault = f"{len(damaged)} of its {len(images) + len(damaged)} images cannot be used ({reasons})"
     for what, values in (
         ("patients", {file.patient_id for file in images}),
+        # Within one series a scanner writes a name in one way; anonymised patients may share an id.
+        ("patients", {file.patient_name.rstrip(b"^ ") for file in images}),
         ("studies", {file.study_uid for file in images}),
         ("frames of reference", {file.frame_of_reference_uid for file in images}),
         ("modalities", {file.modality for file in images}),
@@ -101,6 +103,8 @@ def _judged(uid: str, files: Sequence[DicomFile]) -> Series:
         if len(values) > 1:
             fault = f"its images belong to {len(values)} {what}"
             break
+    if len({file.rescaled for file in images}) > 1:
+        fault = "some of its images have a RescaleIntercept and others have none: their values cannot be compared"
     return Series(uid=uid, files=tuple(kept), fault=fault)
 
 

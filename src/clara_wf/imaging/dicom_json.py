@@ -56,7 +56,7 @@ def kept_attributes(path: Path) -> dict[str, Any]:
     header = read_header(path, KEPT)
     try:
         return _from_header(header)
-    except (_Unusual, UnicodeDecodeError, ValueError, struct.error, IndexError):
+    except (_Unusual, UnicodeDecodeError, ValueError, struct.error, IndexError, RecursionError):
         return _by_pydicom(path)
 
 

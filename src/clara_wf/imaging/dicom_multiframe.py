@@ -28,7 +28,10 @@ from clara_wf.imaging.dicom_header import NATIVE, Header
 from clara_wf.imaging.dicom_states import FileFault, FileState
 
 #: What pydicom raises on values that are not what their VR says.
-_BROKEN: Final = (AttributeError, LookupError, TypeError, ValueError, EOFError, NotImplementedError, OverflowError)
+_BROKEN: Final = (
+    *(AttributeError, LookupError, TypeError, ValueError, EOFError),
+    *(NotImplementedError, OverflowError, RecursionError),
+)
 #: Attributes that may tell frames at one place apart: macro and attribute.
 _TIMES: Final = (
     ("FrameContentSequence", "TemporalPositionIndex", "TemporalPositionIdentifier"),

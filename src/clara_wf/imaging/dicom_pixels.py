@@ -173,7 +173,8 @@ def _decoded(frames: Sequence[Frame]) -> Iterator[NDArray[Any]]:
 
     indices = [(frame.number or 1) - 1 for frame in frames]
     # Given a path, pydicom reads frame by frame, but does not inflate.
-    source = dcmread(frames[0].path) if frames[0].format.syntax == DEFLATED else frames[0].path
+    # A file without preamble got here by its contents, so no mark is asked for.
+    source = dcmread(frames[0].path, force=True) if frames[0].format.syntax == DEFLATED else frames[0].path
     arrays = iter_pixels(source, indices=indices, raw=True, decoding_plugin=_plugin(frames[0].format.syntax))
     for frame in frames:
         pixel_format = frame.format

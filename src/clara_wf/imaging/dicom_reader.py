@@ -155,10 +155,13 @@ class _Job:
             self.faults[series.uid] = DicomError(series.fault)
             return SeriesReport(series=series, state=SeriesState.REFUSED, reason=series.fault)
         stacks = split_stacks(frame for file in series.images for frame in file.frames)
-        volumes = []
+        volumes: list[VolumeReport] = []
         for number, stack in enumerate(stacks, start=1):
             name = f"{series.uid}.mhd" if number == 1 else f"{series.uid}_{number}.mhd"
-            volumes.append(self._read_stack(series, stack, self._output / name))
+            if len(stack.frames) == 1 and volumes and volumes[0].path is None:
+                volumes.append(_leftover(stack, volumes[0]))
+            else:
+                volumes.append(self._read_stack(series, stack, self._output / name))
             self._done += len(stack.frames)
         reasons = [volume.reason for volume in volumes if volume.path is None]
         state = SeriesState.READ if not reasons else SeriesState.PARTLY_READ
@@ -271,13 +274,27 @@ def _iso(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
 
 
+def _leftover(stack: Stack, refused: VolumeReport) -> VolumeReport:
+    """Refuse one slice that lies otherwise than a stack that is refused: it may be the one that is missing there."""
+    return VolumeReport(
+        path=None,
+        sources=frozenset(frame.path for frame in stack.frames),
+        orientation=stack.orientation,
+        split=stack.split,
+        slices=1,
+        reason=f"one slice alone, and the other {refused.slices} of its series are refused",
+    )
+
+
 def _notes(series: Series) -> list[str]:
     """Say what a user should know of a series that is read nevertheless."""
     notes = []
     if "MOSAIC" in series.images[0].image_type:
         notes.append("a mosaic: its tiles are slices, but it is read as the one plane that its header describes")
     if not series.images[0].frame_of_reference_uid:
-        notes.append("FrameOfReferenceUID is missing: it cannot be related to other series")
+        notes.append("FrameOfReferenceUID is missing or no UID: it cannot be related to other series")
+    if series.images[0].modality == "CT" and not series.images[0].rescaled and not series.images[0].frames[0].number:
+        notes.append("RescaleIntercept is missing: its stored values are taken as they are")
     return notes
 
 

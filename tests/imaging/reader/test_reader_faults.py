@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -215,6 +217,78 @@ def test_series_json_tells_nothing_of_the_patient(folder, read):
     result = read()
     text = (result.output / "series.json").read_text()
     assert not any(word in text for word in ("MARKER", "19661224"))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"RescaleSlope": "MARKERNAME"},
+        {"ImagePositionPatient": "MARKERNAME"},
+        {"PhotometricInterpretation": "MARKERNAME"},
+        {"SOPClassUID": "MARKERNAME"},
+        {"Modality": "MARKERNAME", "PixelData": None, "Rows": None, "BitsAllocated": None},
+    ],
+)
+def test_a_text_where_none_belongs_is_not_repeated(folder, refuse, changes):
+    for number in (1, 2):
+        path = folder.add(f"{number}", **({"PatientName": "other"} | _written(changes)))
+        path.write_bytes(path.read_bytes().replace(b"-77777.25 ", b"MARKERNAME"))
+    _, result = refuse(InputError, "")
+    assert "MARKER" not in json.dumps(result.content)
+
+
+def _written(changes):
+    """Write a number that pydicom lets pass, and of the length of the text that takes its place."""
+    return {
+        keyword: ([-77777.25] if keyword == "ImagePositionPatient" else -77777.25)
+        if keyword in {"RescaleSlope", "ImagePositionPatient"}
+        else value
+        for keyword, value in changes.items()
+    }
+
+
+def test_two_patients_of_one_id_in_a_series(folder, refuse, read):
+    folder.add_slices(PLACES)
+    folder.add("other", ImagePositionPatient=[-10, 20, 7.5], PatientName="MARKERNAME^Y")
+    refuse(DicomError, "its images belong to 2 patients")
+    (folder.path / "other").unlink()
+    folder.add("other", ImagePositionPatient=[-10, 20, 7.5], PatientName="MARKERNAME^X^^")
+    assert read().volume().array.shape[0] == 4
+
+
+def test_a_slice_without_rescale_among_others(folder, refuse):
+    folder.add_slices(PLACES)
+    folder.add("other", ImagePositionPatient=[-10, 20, 7.5], RescaleIntercept=None)
+    refuse(DicomError, "some of its images have a RescaleIntercept and others have none")
+
+
+def test_sequences_too_deep_for_the_stack_spoil_one_file_alone(folder, read):
+    folder.add_slices(PLACES)
+    folder.add_slices(PLACES, prefix="b", SeriesInstanceUID="1.5")
+    start = struct.pack("<HH2sHIHHI", 0x0008, 0x1032, b"SQ", 0, 0xFFFFFFFF, 0xFFFE, 0xE000, 0xFFFFFFFF)
+    end = struct.pack("<HHIHHI", 0xFFFE, 0xE00D, 0, 0xFFFE, 0xE0DD, 0)
+    for name in ("b000", "b940"):
+        path = folder.path / name
+        before, tag, after = path.read_bytes().partition(b"\xe0\x7f\x10\x00OW")
+        # Of one, sequences end; of the other, the file does.
+        path.write_bytes(before + start * 2000 + (end * 2000 if name == "b000" else b"") + tag + after)
+    result = read()
+    assert result.names == ["1.2.840.99.2.mhd"]
+    assert result.reasons["b000"] == result.reasons["b940"] == "its sequences are nested more than 32 deep"
+    assert result.states["b883"] == "refused"
+
+
+def test_a_frame_of_reference_that_is_no_uid_is_none(folder, read):
+    folder.add_slices(PLACES, FrameOfReferenceUID="MARKER of no use")
+    result = read()
+    assert result.record().source.frame_of_reference_uid == ""
+    assert "no UID" in result.content["series"][0]["volumes"][0]["notes"][0]
+
+
+@pytest.mark.parametrize("spacing", [[1e8, 1e8], [1e-9, 1e-9]])
+def test_a_pixel_spacing_of_no_scanner(folder, refuse, spacing):
+    folder.add_slices(PLACES, PixelSpacing=spacing)
+    refuse(DicomError, "mm, which no scanner has")
 
 
 def test_two_patients(folder, refuse):

@@ -182,6 +182,13 @@ def test_one_bad_part_does_not_take_the_good_one(folder, read):
     assert result.content["counts"] == {"files": 7, "read": 4, "refused": 3}
 
 
+def test_one_slice_that_a_refused_stack_lacks_is_no_result(folder, refuse):
+    folder.add_slices([0, 2.5, 7.5, 10])
+    folder.add("mirrored", ImagePositionPatient=[-10, 20, 5], ImageOrientationPatient=[-1, 0, 0, 0, 1, 0])
+    _, result = refuse(GeometryError, "1 is missing between z=2.5 mm and z=7.5 mm")
+    assert "one slice alone, and the other 4" in result.reasons["mirrored"]
+
+
 @pytest.mark.parametrize(
     "times",
     [
