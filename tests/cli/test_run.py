@@ -64,3 +64,18 @@ def test_files_that_are_not_named_are_counted(copying: Program, tmp_path: Path) 
         (tmp_path / f"in/{number:02}").touch()
     ended = copying("run", "copy", "-i", tmp_path / "in", "-o", tmp_path / "out")
     assert "and 11 more files" in ended.out  # job.json is one too
+
+
+def test_a_result_that_cannot_be_copied_is_told_in_one_line_and_kept(
+    copying: Program, note: Path, tmp_path: Path
+) -> None:
+    code = copying.workspace / "images/copier/stage_copier.py"
+    code.write_text(
+        code.read_text().replace("    context.log.info(", '    (context.outputs / "x").symlink_to("y")\n    print(')
+    )
+    ended = copying("run", "copy", "-i", note, "-o", tmp_path / "out")
+    assert ended.code == 1
+    *_, kept, error = ended.err.splitlines()
+    assert error == f"error: No such file or directory: {tmp_path / 'out'}"
+    assert (Path(kept.partition(": ")[2]) / "note.txt").read_text() == "new"
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith((".", "out"))) == []

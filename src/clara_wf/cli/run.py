@@ -143,7 +143,7 @@ def _stage_out(job: Plan, output: Path, *, force: bool) -> None:
     unfinished = output.parent / f"{UNFINISHED}{uuid.uuid4().hex}"
     try:
         # The payload may lie on another disk, and it is still read below: a copy.
-        shutil.copytree(job.output, unfinished)
+        _copy_tree(job.output, unfinished)
         shutil.copyfile(Payload(root=job.payload).job, unfinished / "job.json")
         for path in unfinished.rglob("*"):
             fsync(path)
@@ -152,9 +152,11 @@ def _stage_out(job: Plan, output: Path, *, force: bool) -> None:
         else:
             unfinished.rename(output)  # an empty folder gives way
         fsync(output.parent)
-    except BaseException:
+    except BaseException as fault:
         shutil.rmtree(unfinished, ignore_errors=True)
         remark(f"the result stays in the payload: {job.output}")
+        if isinstance(fault, OSError):  # which may name the file that was read, on a disk with nothing wrong
+            raise OSError(fault.errno, fault.strerror, str(output)) from fault
         raise
 
 
@@ -167,6 +169,16 @@ def _replace(output: Path, new: Path) -> None:
         old.rename(output)
         raise
     shutil.rmtree(old)
+
+
+def _copy_tree(source: Path, target: Path) -> None:
+    """Copy a folder and stop at the first error: `shutil.copytree` goes on, and then tells all of them in one list."""
+    target.mkdir()
+    for entry in sorted(source.iterdir()):
+        if entry.is_dir():
+            _copy_tree(entry, target / entry.name)
+        else:
+            shutil.copy2(entry, target / entry.name)
 
 
 def _show_files(output: Path, job: Job) -> None:
