@@ -106,6 +106,7 @@ def test_waiting_has_a_time_out(variables):
         (OSError(errno.ENOSPC, "No space left on device", "/x/Doe^John"), 1, "No space left on device (errno 28)"),
         (ValueError("Doe^John"), 1, "unexpected ValueError; the log of the stage has the trace"),
         (MemoryError("2 GiB"), 1, "out of memory: 2 GiB"),
+        (MemoryError(), 1, "out of memory"),
         (KeyboardInterrupt(), 130, "canceled"),
         (SystemExit(7), 7, "ended itself by sys.exit, in place of returning"),
         (SystemExit("Doe^John"), 1, "ended itself by sys.exit, in place of returning"),

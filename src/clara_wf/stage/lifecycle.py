@@ -130,7 +130,7 @@ def _explain(fault: BaseException) -> tuple[str, int]:
         case ClaraError():
             return str(fault), fault.exit_code
         case MemoryError():
-            return f"out of memory: {fault}", 1
+            return f"out of memory: {fault}" if str(fault) else "out of memory", 1
         case OSError():
             return _os_error(fault), 1
         case KeyboardInterrupt():
