@@ -131,7 +131,7 @@ def _template(volume: Volume, record: VolumeRecord, origin: Origin, values: Stor
     modality = record.modality or str(origin.dataset.get("Modality", ""))
     if modality not in _STORAGE:
         raise DicomError(
-            f"a derived series of modality {modality or '(none)'} cannot be written",
+            f"a derived series of modality {record.modality or '(none or unknown)'} cannot be written",
             remedy="Derived series are CT or MR images",
         )
     geometry = volume.geometry

@@ -247,6 +247,13 @@ def _written(changes):
     }
 
 
+def test_a_modality_that_is_a_text_is_not_kept(folder, read):
+    folder.add_slices(PLACES, Modality="MARKERNAME")
+    result = read()
+    assert result.record().modality == ""
+    assert "MARKER" not in json.dumps(result.content)
+
+
 def test_two_patients_of_one_id_in_a_series(folder, refuse, read):
     folder.add_slices(PLACES)
     folder.add("other", ImagePositionPatient=[-10, 20, 7.5], PatientName="MARKERNAME^Y")
