@@ -79,3 +79,38 @@ def test_a_result_that_cannot_be_copied_is_told_in_one_line_and_kept(
     assert error == f"error: No such file or directory: {tmp_path / 'out'}"
     assert (Path(kept.partition(": ")[2]) / "note.txt").read_text() == "new"
     assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith((".", "out"))) == []
+
+
+def test_of_a_failed_job_only_what_tells_why_is_left(clara: Program, tmp_path: Path) -> None:
+    from clara_wf.phantom.dicom_series import write_ct_series
+    from clara_wf.phantom.patient import EVERYDAY, make_phantom
+
+    study = tmp_path / "study"
+    study.mkdir()
+    files = write_ct_series(study, make_phantom(EVERYDAY).image)
+    assert clara("cs", "broken", "--code").code == 0
+    (clara.workspace / "images/broken/stage_broken.py").write_text(
+        "from clara_wf.model.errors import InputError\nfrom clara_wf.stage import StageContext, main\n\n"
+        "def execute(context: StageContext, prepared: None) -> None:\n    raise InputError('no luck')\n\n"
+        "main(execute=execute)\n"
+    )
+    add_workflow(clara.workspace, "read-and-break", ["dicom-reader", "broken"])
+    ended = clara("run", "read-and-break", "-i", study, "-o", tmp_path / "out")
+    assert ended.code == 1
+    assert "no luck" in ended.err
+    (payload,) = (clara.workspace / "payloads").iterdir()
+    left = {path.name for path in payload.rglob("*") if path.is_file()}
+    assert {"job.json", "series.json", "dicom-reader.log"} <= left
+    assert not {name for name in left if name.endswith((".mhd", ".raw", ".dcm"))}
+    assert "PHANTOM^ABDOMEN" not in "".join(path.read_text() for path in payload.rglob("*") if path.is_file())
+    # The input is the user's own, and only linked to.
+    assert all(file.is_file() for file in files)
+
+
+def test_a_volume_brings_its_voxels_whatever_they_are_called(copying: Program, tmp_path: Path) -> None:
+    header = "ObjectType = Image\nNDims = 3\nDimSize = 1 1 2\nElementType = MET_UCHAR\nElementDataFile = voxels.bin\n"
+    (tmp_path / "a.mhd").write_text(header)
+    (tmp_path / "voxels.bin").write_bytes(b"ab")
+    ended = copying("run", "copy", "-i", tmp_path / "a.mhd", "-o", tmp_path / "out")
+    assert ended.code == 0, ended.err
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {"a.mhd", "voxels.bin", "job.json"}

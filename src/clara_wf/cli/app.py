@@ -59,7 +59,9 @@ def options(
     *,
     workspace_folder: Annotated[
         Path | None,
-        typer.Option("--workspace", metavar="DIR", help="Folder with charts, models and payloads (default: found)."),
+        typer.Option(
+            "--workspace", metavar="DIR", help="Folder with charts, models and payloads (default: the nearest above)."
+        ),
     ] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Show the trace of an error.")] = False,
     version: Annotated[

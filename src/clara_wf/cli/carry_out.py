@@ -7,6 +7,7 @@ import json
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -28,9 +29,6 @@ ResampleOption = Annotated[
 ]
 ModelOption = Annotated[
     str | None, typer.Option("--model", metavar="NAME", help="Another installed network for the AI stage.")
-]
-TrtisOption = Annotated[
-    str, typer.Option("--trtis", metavar="HOST:PORT", help="Inference server (default: the engine in the stage).")
 ]
 ArgOption = Annotated[
     list[str] | None,
@@ -54,7 +52,6 @@ class Wishes:
 
     resample: bool = False  # for dicom-reader
     model: str | None = None  # for the AI stages
-    trtis: str = ""  # host:port
     arguments: Sequence[str] = ()  # STAGE=ARGUMENT
     values: Sequence[str] = ()  # KEY=VALUE
     deadline: float | None = None  # seconds
@@ -76,7 +73,6 @@ def plan(where: Places, workflow: str, stages: Sequence[str], *, job_id: str, ro
             job_name=f"{workflow}-{job_id[:8]}",
             payloads=where.data / root,
             models=where.models,
-            trtis_uri=wishes.trtis,
             deadline=wishes.deadline,
             options=_stage_options(stages, wishes),
             extra=nested(dict(_pair(value, "--set", "KEY=VALUE") for value in wishes.values)),
@@ -111,6 +107,8 @@ def install_models(job: Plan, where: Places) -> None:
 
     Raises
     ------
+    ModelMissing
+        One is neither installed nor known.
     LackError
         They cannot be fetched here.
     """
@@ -121,7 +119,7 @@ def install_models(job: Plan, where: Places) -> None:
         names += [word for option, word in itertools.pairwise(words) if option == "--model"][-1:]
     if not names:
         return
-    from clara_wf.inference.repository import list_models
+    from clara_wf.inference.repository import find_model, list_models
 
     missing = [name for name in names if name not in list_models(where.models)]
     if missing:
@@ -130,6 +128,8 @@ def install_models(job: Plan, where: Places) -> None:
         for name in missing:
             if name in KNOWN:
                 install(name, where.models, progress=remark)
+            else:
+                find_model(where.models, name)
 
 
 def carry_out(job: Plan, where: Places, *, as_json: bool) -> Job:
@@ -164,11 +164,12 @@ def raise_if_failed(job: Job, place: str) -> None:
     raise StageFailed(message, remedy=remedy)
 
 
-def print_end(job: Job, outcome: Outcome | None, fault: ClaraError | None = None) -> None:
-    """Print the last line of a run for programs: the job and its result."""
+def print_end(job: Job, outcome: Outcome | None, fault: ClaraError | None = None, *, output: Path | None) -> None:
+    """Print the last line of a run for programs: the job, its result, and the folder that holds it."""
     entry = {
         "event": "JobEnded",
         "job": job.to_json(),
+        "output": str(output) if output else None,
         "result": outcome.to_json() if outcome else None,
         "error": str(fault) if fault else None,
     }

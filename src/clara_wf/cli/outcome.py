@@ -16,6 +16,11 @@ from clara_wf.model.plan import Plan
 if TYPE_CHECKING:
     from clara_wf.imaging.record import VolumeRecord
 
+#: What the reader and a segmenter write of their input.
+SUMMARIES = ("series.json", "segmentation.json")
+_COLUMNS = ("Structure", "Volume", "Centroid (LPS mm)", "Mean", "Verdict")
+#: Characters of a volume's name in a table.
+_NAME_LENGTH = 12
 #: How a verdict is shown.
 _COLORS = {"ok": "green", "review": "yellow", "none": "red"}
 
@@ -29,6 +34,11 @@ class Labelled:
     reasons: tuple[str, ...]  # why not ok
     structures: Mapping[str, Mapping[str, Any]]  # by name: volume_ml, centroid_mm, mean_hu
     model: str = ""  # name and version
+
+    @property
+    def name(self) -> str:
+        """The name of the volume that was labelled: of a DICOM series, its UID."""
+        return self.volume.name.removesuffix(".mhd").removesuffix(".seg")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +71,8 @@ class Outcome:
     comparison: Mapping[str, Any] = field(default_factory=dict)  # with the truth, where that is known
 
     def to_json(self) -> dict[str, Any]:
-        """Return the outcome as JSON types."""
-        content: dict[str, Any] = json.loads(json.dumps(asdict(self), default=str))
+        """Return the outcome as JSON types. Files are named without their folder, which may be gone by then."""
+        content: dict[str, Any] = json.loads(json.dumps(asdict(self), default=lambda path: path.name))
         return content
 
 
@@ -78,9 +88,10 @@ def gather(plan: Plan) -> Outcome:
             continue
         labelled = tuple(_labelled(folder)) or labelled
         previews = tuple(sorted(folder.glob("*preview.png"))) or previews
-        of_stage = _of_reader(_read_summary(folder / "series.json"))
+        of_reader, of_segmenter = (_read_summary(folder / name) for name in SUMMARIES)
+        of_stage = _of_reader(of_reader)
         read += of_stage[0]
-        skipped += [*of_stage[1], *_of_segmenter(_read_summary(folder / "segmentation.json"))]
+        skipped += [*of_stage[1], *_of_segmenter(of_segmenter)]
     last = plan.output
     return Outcome(
         labelled=labelled,
@@ -119,10 +130,10 @@ def _of_record(header: Path, record: VolumeRecord) -> Labelled:
 def show(outcome: Outcome) -> None:
     """Show an outcome to a person."""
     console = results()
-    if outcome.labelled:
-        # A series in which there was nothing to find is no result beside one in which there was.
-        found = [labelled for labelled in outcome.labelled if labelled.verdict != "none"]
-        _show_structures(found or outcome.labelled)
+    # A series in which there was nothing to find is no result beside one in which there was.
+    found = [labelled for labelled in outcome.labelled if labelled.verdict != "none"] or outcome.labelled
+    if found:
+        _show_structures(found)
     elif outcome.volumes:
         _show_volumes(outcome)
     for name, values in outcome.comparison.items():
@@ -131,9 +142,9 @@ def show(outcome: Outcome) -> None:
             f" (truth {values['truth_ml']:.1f}), centroid {values['centroid_distance_mm']:.2f} mm away"
         )
     nothing = [
-        Skipped(what=f"volume {labelled.volume.name.removesuffix('.seg.mhd')}", reason="; ".join(labelled.reasons))
+        Skipped(what=f"volume {labelled.name}", reason="; ".join(labelled.reasons))
         for labelled in outcome.labelled
-        if labelled.verdict == "none" and len(outcome.labelled) > 1
+        if labelled not in found
     ]
     for skipped in (*outcome.skipped, *nothing):
         console.print(f"not used: {skipped.what}: {skipped.reason}", style="dim", markup=False)
@@ -143,26 +154,39 @@ def _show_structures(maps: Sequence[Labelled]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table("Structure", "Volume", "Centroid (LPS mm)", "Mean", "Verdict", box=None, pad_edge=False)
-    for labelled in maps:
-        color = _COLORS.get(labelled.verdict, "default")
-        verdict = f"[{color}]{labelled.verdict}[/]" if labelled.verdict else "-"
-        for name, values in labelled.structures.items():
-            centroid = values.get("centroid_mm")
-            table.add_row(
-                name,
-                f"{values['volume_ml']:.1f} ml" if "volume_ml" in values else "-",
-                ", ".join(f"{value:.1f}" for value in centroid) if centroid else "-",
-                f"{values['mean_hu']:.0f} HU" if "mean_hu" in values else "-",
-                verdict,
-            )
-        if not labelled.structures:
-            table.add_row("-", "-", "-", "-", verdict)
     console = results()
+    several = len(maps) > 1
+    table = Table(box=None, pad_edge=False)
+    for title in ("Of", *_COLUMNS) if several else _COLUMNS:
+        table.add_column(title)
+    for labelled in maps:
+        # Once for the label map: it is no verdict on a structure that is not there.
+        verdict = f"[{_COLORS.get(labelled.verdict, 'default')}]{labelled.verdict}[/]" if labelled.verdict else "-"
+        for name, values in labelled.structures.items() or [("-", {})]:
+            table.add_row(*([_short(labelled.name)] if several else []), name, *_figures(values), verdict)
+            verdict = ""
     console.print(table)
     for labelled in maps:
+        where = f"{_short(labelled.name)}: " if several else ""
         for reason in labelled.reasons:
-            console.print(f"  {labelled.verdict}: {escape(reason)}")
+            console.print(f"  {where}{labelled.verdict}: {escape(reason)}")
+
+
+def _figures(values: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Return volume, centroid and mean as they are shown."""
+    centroid = values.get("centroid_mm")
+    if centroid is None:
+        return ("none found" if values else "-"), "-", "-"
+    return (
+        f"{values['volume_ml']:.1f} ml",
+        ", ".join(f"{value:.1f}" for value in centroid),
+        f"{values['mean_hu']:.0f} HU" if "mean_hu" in values else "-",
+    )
+
+
+def _short(name: str) -> str:
+    """Shorten a series' UID to its end, which tells it from others."""
+    return name if len(name) <= _NAME_LENGTH else f"...{name[-_NAME_LENGTH:]}"
 
 
 def _show_volumes(outcome: Outcome) -> None:

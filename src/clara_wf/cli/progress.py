@@ -20,6 +20,7 @@ from clara_wf.model.events import (
     StageWorking,
 )
 from clara_wf.model.job import StageRecord
+from clara_wf.model.locks import UPSTREAM_FAILED
 from clara_wf.model.states import StageState
 
 #: A plain log gets a progress line of a stage at most this often, in seconds.
@@ -84,15 +85,19 @@ class _Bars:
     """A bar for each stage, redrawn in place; warnings stay above them."""
 
     def __init__(self, stages: Sequence[str]) -> None:
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+        from rich.table import Column
 
         self._progress = Progress(
-            TextColumn("{task.fields[stage]}"),
-            BarColumn(bar_width=30),
-            TextColumn("{task.percentage:>3.0f} %"),
-            TimeElapsedColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.fields[stage]}", table_column=Column(no_wrap=True)),
+            # It turns while a network computes, which tells nothing until it is done.
+            SpinnerColumn(),
+            BarColumn(bar_width=20),
+            TextColumn("{task.percentage:>3.0f} %", table_column=Column(no_wrap=True)),
+            TimeElapsedColumn(table_column=Column(no_wrap=True)),
+            TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)),
             console=remarks(),
+            expand=True,
         )
         width = max(map(len, stages), default=0)
         self._tasks = {
@@ -130,7 +135,8 @@ class _Bars:
     def _end(self, record: StageRecord) -> None:
         task = self._tasks[record.name]
         self._progress.stop_task(task)
-        sign = _SIGNS.get(record.state, "[red]failed[/]")
+        failed = "[dim]not run[/]" if record.message.startswith(UPSTREAM_FAILED) else "[red]failed[/]"
+        sign = _SIGNS.get(record.state, failed)
         if record.state is StageState.COMPLETED:
             self._progress.update(task, completed=1.0)
         self._progress.update(task, description=f"{sign} [dim]{_figures(record)}[/]")
@@ -163,8 +169,12 @@ def display(stages: Sequence[str], *, as_json: bool) -> Display:
 
 
 def _ending(record: StageRecord) -> str:
+    if record.message.startswith(UPSTREAM_FAILED):
+        return "not run"
     figures = _figures(record)
-    text = str(record.state) + (f": {record.message}" if record.message else "")
+    text = str(record.state)
+    if record.message and record.message != text:
+        text += f": {record.message}"
     return f"{text} ({figures})" if figures else text
 
 

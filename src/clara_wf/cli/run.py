@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import uuid
@@ -18,7 +19,6 @@ from clara_wf.cli.carry_out import (
     ModelOption,
     ResampleOption,
     SetOption,
-    TrtisOption,
     Wishes,
     carry_out,
     install_models,
@@ -27,11 +27,11 @@ from clara_wf.cli.carry_out import (
     print_end,
     raise_if_failed,
 )
-from clara_wf.cli.outcome import gather, show
+from clara_wf.cli.outcome import SUMMARIES, gather, show
 from clara_wf.cli.terminal import Json, remark, results
 from clara_wf.cli.workflows import WorkflowArgument
 from clara_wf.cli.workspace import Places, places
-from clara_wf.model.errors import JobError, LackError, UsageError
+from clara_wf.model.errors import ClaraError, JobError, LackError, UsageError
 from clara_wf.model.files import UNFINISHED, fsync
 from clara_wf.model.job import Job
 from clara_wf.model.payload import Payload
@@ -50,7 +50,6 @@ def run(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="New or empty folder for the result.")],
     model: ModelOption = None,
     resample: ResampleOption = False,
-    trtis: TrtisOption = "",
     arguments: ArgOption = None,
     values: SetOption = None,
     deadline: DeadlineOption = None,
@@ -59,27 +58,31 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Run a workflow on your own data: DICOM in, DICOM SEG, report and preview out."""
-    wishes = Wishes(
-        resample=resample, model=model, trtis=trtis, arguments=arguments or (), values=values or (), deadline=deadline
-    )
+    wishes = Wishes(resample=resample, model=model, arguments=arguments or (), values=values or (), deadline=deadline)
     where = places()
     found = read_catalog(where.workspace.chart).workflow(workflow)
     # Where a link leads to: what is replaced is the folder, not the link.
     output = output.resolve()
-    _check_folders(source, output, force=force)
+    _check_input(source)
+    _check_output(source, output, force=force)
     job = plan(where, found.name, found.stages, job_id=new_job_id(), root="payloads", wishes=wishes)
     install_models(job, where)
     _stage_in(source.absolute(), job)
     _carry_out(job, where, output, as_json=as_json, force=force, keep=keep)
 
 
-def _check_folders(source: Path, output: Path, *, force: bool) -> None:
+def _check_input(source: Path) -> None:
     if not source.exists():
         raise UsageError(f"there is no {source}", remedy="Name a folder or a file by --input")
     if not os.access(source, os.R_OK):
         raise UsageError(f"{source} may not be read", remedy="Ask its owner, or copy it")
+
+
+def _check_output(source: Path, output: Path, *, force: bool) -> None:
     if output.exists() and not output.is_dir():
         raise UsageError(f"{output} is a file", remedy="Name a folder by --output")
+    if output.is_mount():
+        raise UsageError(f"{output} is a mount point", remedy="Name a folder in it: a result appears by one rename")
     if output.is_dir() and any(output.iterdir()):
         if not (output / "job.json").is_file():
             raise UsageError(f"{output} is not empty", remedy="Name a new folder by --output")
@@ -104,30 +107,37 @@ def _stage_in(source: Path, job: Plan) -> None:
         job.input.symlink_to(source, target_is_directory=True)
         return
     job.input.mkdir()
-    # A MetaImage is a header, its voxels and perhaps a record.
     for file in _belonging(source):
         (job.input / file.name).symlink_to(file)
 
 
 def _belonging(file: Path) -> Sequence[Path]:
+    """Return a file and those without which it is nothing: a MetaImage has its voxels and its record beside it."""
     if file.suffix != ".mhd":
         return [file]
-    return [path for path in (file, file.with_suffix(".raw"), file.with_suffix(".json")) if path.exists()]
+    from clara_wf.imaging.metaimage import files_of
+
+    return files_of(file)
 
 
 def _carry_out(job: Plan, where: Places, output: Path, *, as_json: bool, force: bool, keep: bool) -> None:
-    outcome = None
-    done = carry_out(job, where, as_json=as_json)
+    try:
+        done = carry_out(job, where, as_json=as_json)
+    except ClaraError:
+        shutil.rmtree(job.payload)  # nothing was started
+        raise
     try:
         raise_if_failed(done, str(Payload(root=job.payload).logs))
     except (JobError, LackError) as fault:
+        if not keep:
+            _remove_images(job)
         if as_json:
-            print_end(done, None, fault)
+            print_end(done, None, fault, output=None)
         raise
     _stage_out(job, output, force=force)
     outcome = gather(job)
     if as_json:
-        print_end(done, outcome)
+        print_end(done, outcome, output=output)
     else:
         show(outcome)
         _show_files(output, done)
@@ -135,6 +145,22 @@ def _carry_out(job: Plan, where: Places, output: Path, *, as_json: bool, force: 
         remark(f"payload: {job.payload}")
     else:
         shutil.rmtree(job.payload)
+
+
+def _remove_images(job: Plan) -> None:
+    """Leave of a failed job what tells why (logs, locks, summaries), and nothing of a patient."""
+    payload = Payload(root=job.payload)
+    kept = {payload.logs, payload.locks}
+    for folder in (path for path in job.payload.iterdir() if path.is_dir() and path not in kept):
+        # Links lead to the user's own files: never followed, only removed.
+        for path in sorted(folder.rglob("*"), reverse=True):
+            if path.is_dir() and not path.is_symlink():
+                with contextlib.suppress(OSError):  # something that is kept lies in it
+                    path.rmdir()
+            elif path.name not in SUMMARIES:
+                path.unlink()
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def _stage_out(job: Plan, output: Path, *, force: bool) -> None:
@@ -186,8 +212,12 @@ def _show_files(output: Path, job: Job) -> None:
     console.print(f"result: {output}", markup=False)
     files = sorted(path for path in output.rglob("*") if path.is_file())
     for file in files[:_SHOWN_FILES]:
-        console.print(f"  {file.relative_to(output)}  {file.stat().st_size / 1e6:.2f} MB", markup=False)
+        console.print(f"  {file.relative_to(output)}  {_size(file.stat().st_size)}", markup=False)
     if len(files) > _SHOWN_FILES:
         console.print(f"  and {len(files) - _SHOWN_FILES} more files", markup=False)
     if job.wall_s is not None:
         console.print(f"{job.wall_s:.1f} s. Not for clinical use.")
+
+
+def _size(size: int) -> str:
+    return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{max(1, round(size / 1e3))} kB"

@@ -14,7 +14,6 @@ from clara_wf.cli.carry_out import (
     ModelOption,
     ResampleOption,
     SetOption,
-    TrtisOption,
     Wishes,
     carry_out,
     install_models,
@@ -48,16 +47,13 @@ def test_workflow(
     *,
     model: ModelOption = None,
     resample: ResampleOption = False,
-    trtis: TrtisOption = "",
     arguments: ArgOption = None,
     values: SetOption = None,
     deadline: DeadlineOption = None,
     as_json: Json = False,
 ) -> None:
     """Test a workflow on a phantom: makes data, installs the network, compares with the truth."""
-    wishes = Wishes(
-        resample=resample, model=model, trtis=trtis, arguments=arguments or (), values=values or (), deadline=deadline
-    )
+    wishes = Wishes(resample=resample, model=model, arguments=arguments or (), values=values or (), deadline=deadline)
     where = places()
     found = read_catalog(where.workspace.chart).workflow(workflow)
     first = found.stages[0]
@@ -90,12 +86,12 @@ def _carry_out(job: Plan, where: Places, *, as_json: bool) -> None:
         _check(outcome)
     except ClaraError as fault:
         if as_json:
-            print_end(done, outcome, fault)
+            print_end(done, outcome, fault, output=None)
         elif outcome is not None:
             show(outcome)
         raise
     if as_json:
-        print_end(done, outcome)
+        print_end(done, outcome, output=job.output)
         return
     show(outcome)
     console = results()
@@ -103,17 +99,20 @@ def _carry_out(job: Plan, where: Places, *, as_json: bool) -> None:
         console.print(f"preview: {preview}", markup=False)
     console.print(f"output:  {job.output}", markup=False)
     seconds = f" in {done.wall_s:.1f} s" if done.wall_s is not None else ""
-    console.print(f"[bold green]passed[/]: {job.workflow}{seconds}. Not for clinical use.")
+    judged = "" if outcome.comparison or not outcome.labelled else " (there is no truth to compare with)"
+    console.print(f"[bold green]passed[/]: {job.workflow}{seconds}{judged}. Not for clinical use.")
 
 
 def _compared(outcome: Outcome, job: Plan) -> Outcome:
     """Compare with the truth, where a stage made labels and the input is a phantom of ours."""
-    truth = job.payload / "truth" / "liver.mhd"
-    if not outcome.labelled or not truth.is_file():
+    from clara_wf.phantom.job_input import truth_of
+
+    truth = truth_of(job.payload.parent, job.job_id, job.stages[0].name)
+    if not outcome.labelled or truth is None:
         return outcome
     from clara_wf.cli.truth import compare
 
-    return replace(outcome, comparison=compare(outcome.labelled[0].volume, truth))
+    return replace(outcome, comparison=compare(outcome.labelled[0].volume, truth / "liver.mhd"))
 
 
 def _check(outcome: Outcome) -> None:

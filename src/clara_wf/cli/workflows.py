@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import uuid
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -10,13 +11,16 @@ from typing import Annotated, Any
 
 import typer
 
-from clara_wf.chart.catalog import read_catalog
+from clara_wf.chart.catalog import Stage, read_catalog
 from clara_wf.chart.render import plan_job
 from clara_wf.chart.request import JobRequest
 from clara_wf.cli.complete import workflow_names
 from clara_wf.cli.terminal import Json, print_json, results
 from clara_wf.cli.workspace import places
 from clara_wf.model.plan import Plan, StagePlan
+
+#: Where the programs of the built-in stages lie.
+_OPERATORS = "clara_wf.operators."
 
 WorkflowArgument = Annotated[
     str, typer.Argument(metavar="WORKFLOW", help="Name, alias or UUID.", autocompletion=workflow_names)
@@ -25,19 +29,29 @@ WorkflowArgument = Annotated[
 
 def workflows(*, as_json: Json = False) -> None:
     """List the workflows."""
-    found = read_catalog(places().workspace.chart).workflows
+    catalog = read_catalog(places().workspace.chart)
     if as_json:
-        print_json([asdict(workflow) for workflow in found])
+        print_json([asdict(workflow) for workflow in catalog.workflows])
         return
     from rich.table import Table
 
     table = Table("Workflow", box=None, pad_edge=False)
     table.add_column("UUID", no_wrap=True)
     table.add_column("Stages", overflow="fold")
-    for workflow in found:
+    lacking = {stage.name for stage in catalog.stages if _lacks_code(stage)}
+    for workflow in catalog.workflows:
         names = f"{workflow.name} ({', '.join(workflow.aliases)})" if workflow.aliases else workflow.name
-        table.add_row(names, workflow.id, " -> ".join(workflow.stages))
+        stages = [f"[yellow]{name}*[/]" if name in lacking else name for name in workflow.stages]
+        table.add_row(names, workflow.id, " -> ".join(stages))
     results().print(table)
+    if lacking:
+        results().print(f"* not in this version: {', '.join(sorted(lacking))}")
+
+
+def _lacks_code(stage: Stage) -> bool:
+    """Whether a stage of ours is in the chart, but its program is not in this version."""
+    module = stage.command[-1] if stage.command else ""
+    return module.startswith(_OPERATORS) and importlib.util.find_spec(module) is None
 
 
 def show(workflow: WorkflowArgument, *, as_json: Json = False) -> None:

@@ -67,6 +67,18 @@ def read_volume(path: Path) -> Volume:
     return Volume(geometry=_read_geometry(path, header, (slices, rows, columns)), array=array)
 
 
+def files_of(path: Path) -> list[Path]:
+    """Return all files of a volume: its header, its voxels, and what lies beside it under its name.
+
+    Raises
+    ------
+    VolumeError
+        The header is no MetaImage, or its voxels are missing.
+    """
+    beside = [path.with_suffix(".json")] if path.with_suffix(".json").is_file() else []
+    return [path, _raw_path(path, _read_header(path)), *beside]
+
+
 def write_volume(path: Path, volume: Volume) -> None:
     """Write `<name>.mhd` and `<name>.raw`; the header appears last, so that who sees it finds the voxels."""
     with open_writer(path, volume.geometry, volume.array.dtype) as array:

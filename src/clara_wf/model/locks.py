@@ -17,6 +17,8 @@ from clara_wf.model.files import write_atomically
 
 #: A look at a file that is not there costs a microsecond; a tenth of this is what a hand-over costs on average.
 POLL_SECONDS = 0.02
+#: How the message of a stage begins that did not run, since one before it failed.
+UPSTREAM_FAILED = "upstream stage"
 
 
 def now() -> str:
@@ -90,8 +92,8 @@ def wait_for(path: Path, *, timeout: float | None) -> Lock:
         # A chain of failures names the first one, not the whole chain.
         cause = (
             lock.message
-            if lock.message.startswith("upstream stage ")
-            else f"upstream stage {lock.stage} failed: {lock.message}"
+            if lock.message.startswith(UPSTREAM_FAILED)
+            else f"{UPSTREAM_FAILED} {lock.stage} failed: {lock.message}"
         )
         raise UpstreamFailed(cause)
     return lock

@@ -102,6 +102,17 @@ def ensure_test_data(
     return job
 
 
+def truth_of(root: Path, job_id: str, first_stage: str) -> Path | None:
+    """Return the folder with the truth of a job's input; None where the input is the user's own, or was changed."""
+    job = root / _checked_job_id(job_id)
+    stage = job / first_stage
+    try:
+        stamp = json.loads(_stamp_path(stage).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    return job / "truth" if stamp.get("files") == _fingerprint(stage / "input") else None
+
+
 def _checked_job_id(job_id: str) -> str:
     try:
         return str(uuid.UUID(job_id))
