@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +27,41 @@ def test_the_first_word_counts(tmp_path):
     Lock(stage="a", state="failed", message="first").write(path)
     Lock(stage="a", state="completed").write(path)
     assert Lock.read(path).message == "first"
+
+
+@pytest.mark.parametrize("runner_first", [False, True])
+def test_of_two_that_speak_at_once_exactly_one_is_heard(tmp_path, runner_first):
+    """Who looked at the lock after the first word never sees another one."""
+    words = [Lock(stage="a", state="completed"), Lock(stage="a", state="failed", message="ended by the runner")]
+    rounds = 150
+    barrier = threading.Barrier(2)
+
+    def speak(word: Lock) -> list[Lock | None]:
+        heard = []
+        for number in range(rounds):
+            path = tmp_path / f"{number}.lock"
+            barrier.wait(timeout=60)
+            word.write(path)
+            heard.append(Lock.read(path))
+        return heard
+
+    with ThreadPoolExecutor(2) as pool:
+        heard = list(pool.map(speak, reversed(words) if runner_first else words))
+    assert heard[0] == heard[1] == [Lock.read(tmp_path / f"{number}.lock") for number in range(rounds)]
+    assert all(word in words for word in heard[0])
+    assert len(list(tmp_path.iterdir())) == rounds
+
+
+def test_the_first_word_counts_where_the_file_system_has_no_hard_links(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    path = tmp_path / "a.lock"
+    Lock(stage="a", state="failed", message="first").write(path)
+    Lock(stage="a", state="completed").write(path)
+    assert Lock.read(path).message == "first"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.lock"]
 
 
 def test_a_reader_never_sees_a_part(tmp_path):

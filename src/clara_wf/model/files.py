@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 #: Unfinished files begin with this; readers of a folder pass them over.
 UNFINISHED = ".unfinished-"
+#: What a file system without hard links says.
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 
 
 @contextlib.contextmanager
@@ -23,9 +26,7 @@ def replacing(path: Path) -> Iterator[Path]:
     OSError
         The folder is not there, not writable, or the disk is full.
     """
-    # As `tempfile` does, but with the permissions of a common file, and at no cost to a stage's start.
-    temporary = path.parent / f"{UNFINISHED}{os.urandom(8).hex()}{path.suffix}"
-    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666))
+    temporary = _new_file(path)
     try:
         yield temporary
         fsync(temporary)
@@ -40,6 +41,51 @@ def write_atomically(path: Path, data: bytes | str) -> None:
     """Write a small file so that a reader sees the old content or the new one, never a part."""
     with replacing(path) as temporary:
         temporary.write_bytes(data.encode() if isinstance(data, str) else data)
+
+
+def create_atomically(path: Path, data: str) -> bool:
+    """Write a small file unless one is there; of many writers exactly one succeeds. Return whether it was this one.
+
+    Raises
+    ------
+    OSError
+        The folder is not there, not writable, or the disk is full.
+    """
+    temporary = _new_file(path)
+    try:
+        temporary.write_text(data, encoding="utf-8")
+        fsync(temporary)
+        _link(temporary, path)
+    except FileExistsError:
+        return False
+    finally:
+        temporary.unlink(missing_ok=True)
+    fsync(path.parent)
+    return True
+
+
+def _link(temporary: Path, path: Path) -> None:
+    """Give a finished file its name, unless the name is taken (`FileExistsError`)."""
+    try:
+        os.link(temporary, path)
+    except OSError as exc:
+        if exc.errno not in _NO_LINKS:
+            raise
+        # Some network and FAT file systems know no hard links. A look and a rename leave a moment between them in which
+        # a second writer replaces the first, but a reader still sees one whole file.
+        if path.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
+        temporary.replace(path)
+
+
+def _new_file(path: Path) -> Path:
+    """Make an empty unfinished file beside a path, of the same suffix.
+
+    As `tempfile` does, but with the permissions of a common file, and at no cost to a stage's start.
+    """
+    temporary = path.parent / f"{UNFINISHED}{os.urandom(8).hex()}{path.suffix}"
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666))
+    return temporary
 
 
 def fsync(path: Path) -> None:

@@ -1,6 +1,6 @@
 """Lock files: how a stage says that it is done, and how the next one learns it.
 
-A lock appears whole (temporary file, fsync, rename), holds one JSON object, and is never removed within a run.
+A lock appears whole (temporary file, fsync, hard link), holds one JSON object, and is never removed within a run.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from clara_wf.model.errors import StageTimeout, UpstreamFailed
-from clara_wf.model.files import write_atomically
+from clara_wf.model.files import create_atomically
 
 #: A look at a file that is not there costs a microsecond; a tenth of this is what a hand-over costs on average.
 POLL_SECONDS = 0.02
@@ -40,11 +40,11 @@ class Lock:
     def write(self, path: Path) -> None:
         """Create the lock, unless the stage has already said how it ended.
 
-        The first word counts: a runner that ends a stage does not overwrite what the stage itself said.
+        The first word counts: a runner that ends a stage does not overwrite what the stage itself said, not even where
+        both speak at once.
         """
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, json.dumps(asdict(self)) + "\n")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        create_atomically(path, json.dumps(asdict(self)) + "\n")
 
     @staticmethod
     def read(path: Path) -> Lock | None:
