@@ -13,7 +13,7 @@ from clara_wf.imaging.metaimage import read_volume
 from clara_wf.imaging.record import read_record
 from clara_wf.model.errors import UsageError
 from clara_wf.phantom import job_input
-from clara_wf.phantom.job_input import ensure_test_data
+from clara_wf.phantom.job_input import ensure_test_data, truth_of
 
 from .conftest import COARSE
 
@@ -164,3 +164,11 @@ def test_what_cannot_be_made_is_refused_and_leaves_no_trace(tmp_path, job_id, st
     with pytest.raises(UsageError):
         ensure_test_data(tmp_path / "test-data", job_id, stage)
     assert not (tmp_path / "test-data").exists()
+
+
+def test_there_is_no_truth_for_an_input_that_somebody_changed(tmp_path: Path) -> None:
+    job = ensure(tmp_path)
+    assert truth_of(tmp_path, JOB, "ai-vnet") == job / "truth"
+    (job / "ai-vnet/input/recon.mhd").write_text("my own")
+    assert truth_of(tmp_path, JOB, "ai-vnet") is None
+    assert truth_of(tmp_path, JOB, "dicom-reader") is None
