@@ -48,7 +48,7 @@ def test_a_failed_install_can_be_repaired(release: str, either_helm: Helm, root:
 def test_the_api_server_takes_a_job(
     release: str, either_helm: Helm, chart: Path, job: Callable[..., JobRequest], tmp_path: Path
 ) -> None:
-    request = job("liver-seg", job_id="007", payloads=tmp_path, models=tmp_path, extra={"imagePullPolicy": "Never"})
+    request = job("liver-seg", job_name="007", payloads=tmp_path, models=tmp_path, extra={"imagePullPolicy": "Never"})
     either_helm.install(release, chart, job_values(chart, request), namespace=NAMESPACE)
 
 

@@ -34,9 +34,10 @@ def any_helm(request: pytest.FixtureRequest, program: Path) -> Helm:
 
 
 def test_both_backends_give_the_same_plan(chart: Path, helm: Helm, program: Path, either_helm: Helm, job: Make) -> None:
-    wanted = plan_job(chart, job("ct-ai", job_id="007", job_name="a, b=c"), helm=helm)
-    assert plan_job(chart, job("ct-ai", job_id="007", job_name="a, b=c"), helm=ProgramHelm(str(program))) == wanted
-    assert plan_job(chart, job("ct-ai", job_id="007", job_name="a, b=c"), helm=either_helm) == wanted
+    request = job("ct-ai", job_name="a, b=c", options={"ai-vnet": ["007"]})
+    wanted = plan_job(chart, request, helm=helm)
+    assert plan_job(chart, request, helm=ProgramHelm(str(program))) == wanted
+    assert plan_job(chart, request, helm=either_helm) == wanted
 
 
 def spoil(workspace: Workspace, old: str, new: str, name: str = "templates/stages/ai-vnet/container.yaml") -> str:

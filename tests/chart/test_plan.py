@@ -109,12 +109,20 @@ def test_dicom_adapter_takes_the_first_and_the_last_folder_only(chart: Path, hel
     assert (only.input, only.output) == (PAYLOAD / "dicom-server", PAYLOAD / "ai-vnet/output")
 
 
-@pytest.mark.parametrize("digits", ["123", "007", "12345678901234567890", "1e3"])
-def test_a_job_id_of_digits_stays_what_it_is(digits: str, chart: Path, either_helm: Helm, job: Make) -> None:
+def test_a_job_id_of_digits_stays_what_it_is(chart: Path, either_helm: Helm, job: Make) -> None:
+    digits = "12345678-1234-1234-1234-123456789012"
     plan = plan_job(chart, job("ai-only", job_id=digits), helm=either_helm)
     assert plan.job_id == digits
     assert plan.payload == Path("/payloads") / digits
     assert plan.stages[0].variable("JOBID") == digits
+
+
+@pytest.mark.parametrize("digits", ["123", "007", "12345678901234567890", "1e3"])
+def test_digits_in_a_string_stay_what_they_are(digits: str, chart: Path, either_helm: Helm, job: Make) -> None:
+    request = job("ai-only", job_name=digits, options={"ai-vnet": [digits]})
+    plan = plan_job(chart, request, helm=either_helm)
+    assert plan.job_name == digits
+    assert plan.stages[0].args[-1] == digits
 
 
 @pytest.mark.parametrize("name", ["null", "true", "12", 'it\'s "so": {a} # b', "$(NVIDIA_CLARA_JOBID)x", ""])
@@ -246,7 +254,11 @@ def test_volumes_that_lead_nowhere_are_refused(chart: Path, helm: Helm, job: Mak
         for container in pod["containers"]:
             container["volumeMounts"].append({"name": "scratch", "mountPath": "/scratch"})
 
+    def empty_claim(objects: dict[str, Any]) -> None:
+        del objects["PersistentVolumeClaim"]["spec"]
+
     for change, said in (
+        (empty_claim, "0 PersistentVolumes fit the claim"),
         (rename_claim, "the chart makes no PersistentVolumeClaim"),
         (other_class, "0 PersistentVolumes fit the claim"),
         (secret, "volume 'models': secret is not supported"),
@@ -254,6 +266,25 @@ def test_volumes_that_lead_nowhere_are_refused(chart: Path, helm: Helm, job: Mak
     ):
         with pytest.raises(ChartError, match=said):
             plan_of(chart, change, job, helm)
+
+
+@pytest.mark.parametrize("path", [("spec",), ("spec", "template"), ("spec", "template", "spec")])
+@pytest.mark.parametrize("missing", [False, True])
+def test_a_job_without_a_pod_is_refused(
+    path: tuple[str, ...], missing: bool, chart: Path, helm: Helm, job: Make
+) -> None:
+    def empty(objects: dict[str, Any]) -> None:
+        *parents, last = path
+        body = objects["Job"]
+        for key in parents:
+            body = body[key]
+        body[last] = "text"
+        if missing:
+            del body[last]
+
+    with pytest.raises(ChartError, match=r"deployment\.yaml: .*spec\.template\.spec: there is none") as caught:
+        plan_of(chart, empty, job, helm)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_read_only_claim_makes_every_mount_read_only(chart: Path, helm: Helm, job: Make) -> None:
@@ -310,6 +341,8 @@ def test_workflows_that_do_not_hold_together_are_refused(
     [
         ({"job": {"id": 123}}, "job.id: got number, want string"),
         ({"job": {"id": "../../x"}}, "job.id"),
+        ({"job": {"id": "007"}}, "job.id"),
+        ({"job": {"id": "A78B1E7A-0325-4D42-B90F-207EB576B14F"}}, "job.id"),
         ({"job": {"name": "a\nb"}}, "job.name"),
         ({"workflow": {"payloads": {"hostPath": "relative"}}}, "workflow.payloads.hostPath"),
         ({"workflow": {"payloads": {"hostPath": "/a/../../etc"}}}, "workflow.payloads.hostPath"),

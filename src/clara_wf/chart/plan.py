@@ -54,16 +54,16 @@ def read_plan(manifests: Sequence[Manifest], chart: Path) -> Plan:
     """
     job = _the_job(manifests, chart)
     faults: list[str] = []
-    spec = job.body["spec"]
-    pod = spec["template"]["spec"]
+    spec = _mapping(job.body, "spec")
+    pod = _mapping(spec, "template", "spec")
     _check_job(spec, pod, faults)
     volumes = read_volumes(pod, manifests, faults)
     stages = tuple(read_container(container, volumes, faults) for container in pod.get("containers") or [])
     payload = volumes.get(PAYLOAD_VOLUME)
     if payload is None or payload.host is None:
         faults.append(f"volumes: no volume '{PAYLOAD_VOLUME}' that lies on the host")
-    labels: Mapping[str, Any] = job.body["metadata"].get("labels") or {}
-    annotations: Mapping[str, Any] = job.body["metadata"].get("annotations") or {}
+    labels = _mapping(job.body, "metadata", "labels")
+    annotations = _mapping(job.body, "metadata", "annotations")
     faults += [f"metadata.labels: no '{key}'" for key in (WORKFLOW_LABEL, JOB_LABEL) if key not in labels]
     faults += [f"metadata.annotations: no '{key}'" for key in (WORKFLOW_ID,) if key not in annotations]
     if faults or payload is None or payload.host is None:
@@ -87,7 +87,18 @@ def _the_job(manifests: Sequence[Manifest], chart: Path) -> Manifest:
     return jobs[0]
 
 
+def _mapping(body: Mapping[str, Any], *path: str) -> Mapping[str, Any]:
+    """Return what stands at a path; nothing where it is missing or no mapping, which then lacks what a job needs."""
+    for key in path:
+        found = body.get(key)
+        body = found if isinstance(found, dict) else {}
+    return body
+
+
 def _check_job(spec: Mapping[str, Any], pod: Mapping[str, Any], faults: list[str]) -> None:
+    if not pod:
+        faults.append("spec.template.spec: there is none, or it is no mapping")
+        return
     faults += [f"spec.{key} is not supported" for key in spec if key not in _JOB_READ | _JOB_OF_THE_CLUSTER]
     faults += [f"pod: {key} is not supported" for key in pod if key not in _POD_READ | _POD_OF_THE_CLUSTER]
     # A second attempt would meet the locks of the first.

@@ -69,19 +69,19 @@ def _add_claim(
     if len(claims) != 1:
         faults.append(f"volume '{name}': the chart makes no PersistentVolumeClaim '{claim_name}'")
         return
-    wanted = claims[0].body["spec"]
+    wanted = claims[0].body.get("spec") or {}
     persistent = [
         found
         for found in manifests
         if found.kind == "PersistentVolume"
         and wanted.get("volumeName", found.name) == found.name
-        and wanted.get("storageClassName") == found.body["spec"].get("storageClassName")
+        and wanted.get("storageClassName") == (found.body.get("spec") or {}).get("storageClassName")
     ]
     if len(persistent) != 1:
         faults.append(f"volume '{name}': {len(persistent)} PersistentVolumes fit the claim '{claim_name}', not one")
         return
-    spec = persistent[0].body["spec"]
-    if "hostPath" not in spec:
+    spec = persistent[0].body.get("spec") or {}
+    if not isinstance(spec.get("hostPath"), dict):
         faults.append(f"volume '{name}': PersistentVolume '{persistent[0].name}' is no hostPath")
         return
     _add_folder(name, spec["hostPath"].get("path"), volumes, faults, read_only=bool(claim.get("readOnly")))
