@@ -7,15 +7,21 @@ the labels mean, and what was done by whom.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, cast, get_args
 
 from clara_wf.model.errors import VolumeError
 from clara_wf.model.files import write_atomically
 
+T = TypeVar("T")
+
 SCHEMA = "clara-wf/volume/1"
+#: What a volume holds: grey values or labels.
+Kind = Literal["image", "labels"]
+#: Whether a result may be believed; none: there was nothing to find.
+Status = Literal["ok", "review", "none"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +68,7 @@ class Label:
 class Verdict:
     """Whether a result may be believed. `review` and `none` say why."""
 
-    status: Literal["ok", "review", "none"]  # none: there was nothing to find
+    status: Status  # none: there was nothing to find
     reasons: tuple[str, ...] = ()  # a sentence each
 
 
@@ -92,7 +98,7 @@ class Step:
 class VolumeRecord:
     """All that is known of a volume beside its voxels."""
 
-    kind: Literal["image", "labels"]  # grey values or labels
+    kind: Kind  # grey values or labels
     modality: str = ""  # of the source: CT
     units: str = ""  # of the voxels: HU
     source: SourceSeries | None = None  # None: it does not come from DICOM
@@ -112,29 +118,50 @@ class VolumeRecord:
 
         Raises
         ------
-        KeyError, TypeError, ValueError
-            It is no such record.
+        ValueError
+            It is no such record. The message names the field at fault and quotes nothing: a record holds a patient's
+            data.
         """
         if content.get("schema") != SCHEMA:
-            raise ValueError(f"schema {content.get('schema')!r} is not {SCHEMA}")
-        source = content.get("source")
-        verdict = content.get("verdict")
-        algorithm = content.get("algorithm")
-        return VolumeRecord(
-            kind=content["kind"],
-            modality=content.get("modality", ""),
-            units=content.get("units", ""),
-            source=_source(source) if source else None,
-            labels=tuple(_label(label) for label in content.get("labels", ())),
-            verdict=Verdict(status=verdict["status"], reasons=tuple(verdict["reasons"])) if verdict else None,
-            algorithm=Algorithm(**algorithm) if algorithm else None,
-            measurements=content.get("measurements", {}),
-            provenance=tuple(Step(**step) for step in content.get("provenance", ())),
-        )
+            raise ValueError(f"its schema is not {SCHEMA}")
+        if content.get("kind") is None:
+            raise ValueError("its field kind is missing")
+        fields: dict[str, Any] = {}
+        for name, parse in _FIELDS.items():
+            if content.get(name) is not None:
+                try:
+                    fields[name] = parse(content[name])
+                except (KeyError, TypeError, ValueError, AttributeError) as exc:
+                    # Without the cause: its text may quote what it could not read.
+                    raise ValueError(f"its field {name} cannot be read ({type(exc).__name__})") from None
+        return VolumeRecord(**fields)
+
+
+def _one_of(allowed: tuple[str, ...], value: object) -> str:
+    if value not in allowed:
+        raise ValueError(f"not one of {', '.join(allowed)}")
+    return str(value)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError("no string")
+    return value
+
+
+def _verdict(content: Mapping[str, Any]) -> Verdict:
+    status = cast("Status", _one_of(get_args(Status), content["status"]))
+    return Verdict(status=status, reasons=_each(_text, content["reasons"]))
+
+
+def _each(parse: Callable[[Any], T], entries: object) -> tuple[T, ...]:
+    if not isinstance(entries, list):
+        raise TypeError("no list")
+    return tuple(parse(entry) for entry in entries)
 
 
 def _source(content: Mapping[str, Any]) -> SourceSeries:
-    instances = tuple(SourceInstance(**instance) for instance in content["instances"])
+    instances = _each(lambda instance: SourceInstance(**instance), content["instances"])
     return SourceSeries(**{**content, "instances": instances})
 
 
@@ -146,6 +173,20 @@ def _label(content: Mapping[str, Any]) -> Label:
         type=Code(**content["type"]),
         color=tuple(content["color"]),
     )
+
+
+#: How each field is read; one that is null or missing has its default.
+_FIELDS: Mapping[str, Callable[[Any], Any]] = {
+    "kind": lambda value: _one_of(get_args(Kind), value),
+    "modality": _text,
+    "units": _text,
+    "source": _source,
+    "labels": lambda value: _each(_label, value),
+    "verdict": _verdict,
+    "algorithm": lambda value: Algorithm(**value),
+    "measurements": dict,
+    "provenance": lambda value: _each(lambda step: Step(**step), value),
+}
 
 
 def record_path(volume_path: Path) -> Path:
@@ -163,11 +204,17 @@ def read_record(volume_path: Path) -> VolumeRecord | None:
     """
     path = record_path(volume_path)
     try:
-        return VolumeRecord.from_json(json.loads(path.read_text(encoding="utf-8")))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (KeyError, TypeError, ValueError, AttributeError) as exc:
-        raise VolumeError(f"{path.name} is no record of a volume: {type(exc).__name__} {exc}") from exc
+    except ValueError as exc:
+        raise VolumeError(f"{path.name} is no record of a volume: it is no JSON ({type(exc).__name__})") from None
+    if not isinstance(content, dict):
+        raise VolumeError(f"{path.name} is no record of a volume: it is no JSON object")
+    try:
+        return VolumeRecord.from_json(content)
+    except ValueError as exc:
+        raise VolumeError(f"{path.name} is no record of a volume: {exc}") from exc
 
 
 def write_record(volume_path: Path, record: VolumeRecord) -> None:
