@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import copy
+import re
+from datetime import date
 from importlib import resources
 from pathlib import Path
 
@@ -46,12 +48,27 @@ def test_all_faults_in_one_message(tiny):
         ({"threshold": float("nan")}, "no number"),
         ({"intensity": {"clip": [1, 0]}}, "intensity.clip"),
         ({"intensity": {"clip": [0, 1], "scale": 0}}, "intensity.scale"),
-        ({"field_of_view": {"torso_mm": 45}}, "field_of_view.body_cm2"),
+        ({"field_of_view": {"torso_mm": 45}}, "field_of_view.body_cm2 is missing"),
+        ({"version": 1}, 'version is 1: write it in quotes, "1"'),
+        ({"version": date(2024, 5, 1)}, 'version is 2024-05-01: write it in quotes, "2024-05-01"'),
+        ({"limits": False}, "limits is false, no text: write it in quotes"),
+        ({"citation": None}, "citation is missing"),
+        ({"title": " "}, "title is empty"),
+        ({"title": ["a"]}, r"title is no text: \['a'\]"),
+        ({"within": {"model": "tiny"}}, "within.model is tiny, the model itself"),
     ],
 )
 def test_a_fault_is_named(tiny, change, message):
     with pytest.raises(DescriptionError, match=message):
         parse({**tiny, **change}, where="x")
+
+
+@pytest.mark.parametrize("field", ["schema", "citation", "orientation", "spacing_mm", "window", "labels"])
+def test_a_field_that_is_missing_is_said_to_be_missing_and_nothing_else_of_it(tiny, field):
+    without = {name: value for name, value in tiny.items() if name != field}
+    with pytest.raises(DescriptionError, match=f"x: {field} is missing") as caught:
+        parse(without, where="x")
+    assert len(re.findall(rf"\b{field} ", str(caught.value))) == 1
 
 
 def test_two_labels_may_not_share_a_value(tiny):

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from clara_wf.inference.description import DescriptionError
 from clara_wf.inference.download import WeightsUnavailable
-from clara_wf.inference.install import install
+from clara_wf.inference.install import KNOWN, install
 from clara_wf.inference.repository import ModelDamaged, find_model, list_models, verify
 from clara_wf.inference.segment import Segmenter
 from clara_wf.model.errors import InputError, LackError, ModelMissing, UsageError
@@ -56,6 +57,21 @@ def test_what_is_not_installed_comes_with_the_command_that_installs_it(tmp_path)
     with pytest.raises(ModelMissing, match="Run: clara-wf model install liver"):
         find_model(tmp_path / "nowhere", "liver")
     assert list_models(tmp_path / "nowhere") == []
+
+
+def test_only_what_can_be_fetched_is_installed_by_name_alone(tmp_path, own_model, tiny):
+    root = tmp_path / "models"
+    install("tiny", root, source=own_model(tiny))
+    for name in KNOWN:
+        with pytest.raises(ModelMissing, match=rf"Run: clara-wf model install {name}$"):
+            find_model(root, name)
+    with pytest.raises(ModelMissing, match=r"Did you mean tiny\? Run: clara-wf model install tinny --from FOLDER$"):
+        find_model(root, "tinny")
+    with pytest.raises(ModelMissing, match=r"\(installed: tiny\)\. Run: clara-wf model install spleen --from FOLDER$"):
+        find_model(root, "spleen")
+    (root / "tiny" / "model.yaml").unlink()
+    with pytest.raises(DescriptionError, match=r"Run: clara-wf model install tiny --from FOLDER$"):
+        find_model(root, "tiny")
 
 
 @pytest.mark.parametrize("name", ["../liver", "Liver", "", "a/b", "-x", "x" * 64])

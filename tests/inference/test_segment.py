@@ -214,6 +214,48 @@ def test_one_value_does_not_mean_organ_and_inside(own_model, tmp_path, tiny):
         Segmenter(root, "inner")
 
 
+@pytest.mark.parametrize("chain", [("tiny", "other"), ("other", "third")])
+def test_models_that_work_within_one_another_in_a_circle(own_model, tmp_path, tiny, chain):
+    """One that names the other and is named by it; and one that leads into such a circle."""
+    root = tmp_path / "models"
+    pairs = (("tiny", "other"), ("other", chain[0] if chain[0] == "tiny" else "third"), ("third", "other"))
+    for name, within in pairs:
+        install(name, root, source=own_model({**tiny, "name": name, "within": {"model": within}}))
+    with pytest.raises(DescriptionError, match=r"in a circle: tiny within other within (tiny|third within other)"):
+        Segmenter(root, "tiny")
+
+
+def test_an_organ_that_goes_on_beyond_the_volume_wants_a_review(segmenter):
+    given = volume()
+    low = int(np.argwhere(given.array > 100)[:, 0].min()) + 2
+    part = Volume(
+        geometry=given.geometry.cropped((low, 0, 0), given.geometry.shape),
+        array=np.ascontiguousarray(given.array[low:]),
+    )
+    out, result = labelled(segmenter(), part)
+    assert out[0].any()
+    assert result.verdict.status == "review"
+    assert result.verdict.reasons == (
+        "the bright reaches the edge of the volume (its lowest slice): what is beyond it is not measured",
+    )
+
+
+def test_what_is_found_within_an_organ_belongs_to_it_at_the_edge(own_model, tmp_path, tiny):
+    """The organ's cut face is all but filled by what the second network marks; the two together are the organ."""
+    root = tmp_path / "models"
+    install("tiny", root, source=own_model(tiny))
+    inner = {**copy.deepcopy(tiny), "name": "inner", "within": {"model": "tiny"}, "threshold": 400}
+    inner["labels"][0] |= {"name": "brightest", "value": 2}
+    install("inner", root, source=own_model(inner))
+    given = volume()
+    given.array[...] = -100
+    given.array[:6, 20:30, 20:30] = 300
+    given.array[:6, 21:30, 20:30] = 800
+    out, result = labelled(Segmenter(root, "inner"), given)
+    assert 0 < (out[0] == 1).sum() * 0.04 < 2
+    assert [reason.split(" (")[0] for reason in result.verdict.reasons] == ["the bright reaches the edge of the volume"]
+
+
 def test_a_value_beyond_sixteen_bits_stays_bright_through_the_median(segmenter):
     given = volume()
     bright = given.array > 100

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
@@ -135,10 +136,10 @@ def parse(content: object, *, where: str) -> ModelDescription:
     reader = _Reader()
     top = reader.section("", content, _TOP)
     if top.get("schema") != SCHEMA:
-        reader.faults.append(f"schema is {top.get('schema')!r}, not {SCHEMA}")
+        reader.fault("schema", f"is {top['schema']!r}, not {SCHEMA}" if "schema" in top else f"is missing: {SCHEMA}")
     description = _read(reader, top)
     if reader.faults:
-        raise DescriptionError(f"{where}: " + "; ".join(reader.faults))
+        raise DescriptionError(f"{where}: " + "; ".join(reader.faults.values()))
     return description
 
 
@@ -155,31 +156,31 @@ def _read(reader: _Reader, top: Mapping[str, Any]) -> ModelDescription:
     clip = reader.numbers("intensity.clip", intensity.get("clip"), 2)
     orientation = reader.text("orientation", top.get("orientation"))
     if sorted("RAS".find(letter) if letter in "RAS" else "LPI".find(letter) for letter in orientation) != [0, 1, 2]:
-        reader.faults.append(f"orientation {orientation!r} is not three of R/L, A/P and S/I")
+        reader.fault("orientation", f"is {orientation!r}, not three of R/L, A/P and S/I")
     if top.get("field_of_view") is not None and orientation != "RAS":
-        reader.faults.append(f"field_of_view is only for orientation RAS, not {orientation}")
+        reader.fault("field_of_view", f"is only for orientation RAS, not {orientation}")
     spacing = reader.triple("spacing_mm", top.get("spacing_mm"))
     if min(spacing) <= 0:
-        reader.faults.append(f"spacing_mm {list(spacing)} is not positive")
+        reader.fault("spacing_mm", f"{list(spacing)} is not positive")
     size = reader.whole("window.size", window.get("size"))
     margin = reader.whole("window.margin", window.get("margin", [0, 0, 0]))
     if any(length - 2 * edge < 1 for length, edge in zip(size, margin, strict=True)):
-        reader.faults.append(f"window.size {list(size)} leaves nothing between margins of {list(margin)}")
+        reader.fault("window.size", f"{list(size)} leaves nothing between margins of {list(margin)}")
     overlap = reader.number("window.overlap", window.get("overlap", 0))
     if not 0 <= overlap < 1:
-        reader.faults.append(f"window.overlap {overlap:g} is not from 0 up to 1")
+        reader.fault("window.overlap", f"{overlap:g} is not from 0 up to 1")
     if clip[0] >= clip[1]:
-        reader.faults.append(f"intensity.clip {list(clip)} does not grow")
+        reader.fault("intensity.clip", f"{list(clip)} does not grow")
     scale = reader.number("intensity.scale", intensity.get("scale", 1))
     if not scale:
-        reader.faults.append("intensity.scale is 0")
+        reader.fault("intensity.scale", "is 0")
     labels = _labels(reader, top.get("labels"))
     precision = top.get("precision", "auto")
     if precision not in {"auto", "f32"}:
-        reader.faults.append(f"precision {precision!r} is neither auto nor f32")
+        reader.fault("precision", f"{precision!r} is neither auto nor f32")
     median_at = None if top.get("median_at_mm") is None else reader.triple("median_at_mm", top["median_at_mm"])
     if median_at is not None and min(median_at) <= 0:
-        reader.faults.append(f"median_at_mm {list(median_at)} is not positive")
+        reader.fault("median_at_mm", f"{list(median_at)} is not positive")
     return ModelDescription(
         name=reader.text("name", top.get("name")),
         version=reader.text("version", top.get("version")),
@@ -208,7 +209,7 @@ def _read(reader: _Reader, top: Mapping[str, Any]) -> ModelDescription:
         labels=labels,
         opening=reader.flag("opening", top.get("opening", False)),
         largest_component=reader.flag("largest_component", top.get("largest_component", False)),
-        within=_within(reader, top.get("within")),
+        within=_within(reader, top.get("within"), top.get("name")),
         field_of_view=_field_of_view(reader, top.get("field_of_view")),
         plausibility=_plausibility(reader, top.get("plausibility")),
         precision=precision,
@@ -220,7 +221,7 @@ def _read(reader: _Reader, top: Mapping[str, Any]) -> ModelDescription:
 
 def _labels(reader: _Reader, content: object) -> tuple[Label, ...]:
     if not isinstance(content, list) or not content:
-        reader.faults.append("labels is no list of labels")
+        reader.fault("labels", "is missing" if content is None else "is no list of labels")
         return ()
     labels = []
     for index, item in enumerate(content):
@@ -229,7 +230,7 @@ def _labels(reader: _Reader, content: object) -> tuple[Label, ...]:
         color = reader.numbers(f"{where}.color", entry.get("color", [255, 0, 0]), 3)
         value = reader.number(f"{where}.value", entry.get("value"))
         if not 1 <= value <= 255 or value != int(value):
-            reader.faults.append(f"{where}.value {value:g} is no whole number from 1 to 255")
+            reader.fault(f"{where}.value", f"{value:g} is no whole number from 1 to 255")
         labels.append(
             Label(
                 value=int(value),
@@ -240,7 +241,7 @@ def _labels(reader: _Reader, content: object) -> tuple[Label, ...]:
             )
         )
     if len({label.value for label in labels}) != len(labels):
-        reader.faults.append("labels use a value twice")
+        reader.fault("labels", "use a value twice")
     return tuple(labels)
 
 
@@ -253,10 +254,12 @@ def _code(reader: _Reader, where: str, content: object) -> Code:
     )
 
 
-def _within(reader: _Reader, content: object) -> Within | None:
+def _within(reader: _Reader, content: object, name: object) -> Within | None:
     if content is None:
         return None
     entry = reader.section("within", content, {"model", "dilation", "outside"})
+    if entry.get("model") == name and name is not None:
+        reader.fault("within.model", f"is {name}, the model itself: it must be one that finds the organ first")
     return Within(
         model=reader.text("within.model", entry.get("model")),
         dilation=int(reader.number("within.dilation", entry.get("dilation", 0))),
@@ -295,37 +298,52 @@ class _Reader:
     """Takes values out of YAML, and notes every fault instead of stopping at the first."""
 
     def __init__(self) -> None:
-        self.faults: list[str] = []
+        self.faults: dict[str, str] = {}
+
+    def fault(self, where: str, what: str) -> None:
+        """Note a fault of a field; those that follow from its first one are not worth a word."""
+        self.faults.setdefault(where, f"{where} {what}")
 
     def section(self, where: str, content: object, names: set[str]) -> Mapping[str, Any]:
         if not isinstance(content, Mapping):
-            self.faults.append(f"{where or 'the file'} is no mapping")
+            self.fault(where or "the file", "is missing" if where and content is None else "is no mapping")
             return {}
         for name in content:
             if name not in names:
-                self.faults.append(f"{where + '.' if where else ''}{name} is unknown")
+                self.fault(f"{where + '.' if where else ''}{name}", "is unknown")
         return content
 
     def text(self, where: str, value: object) -> str:
-        if not isinstance(value, str) or not value.strip():
-            self.faults.append(f"{where} is no text: {value!r}")
-            return ""
-        return " ".join(value.split())
+        if isinstance(value, str) and value.strip():
+            return " ".join(value.split())
+        if value is None:
+            self.fault(where, "is missing")
+        elif isinstance(value, bool):
+            # What was written (no, off, true) is lost.
+            self.fault(where, f"is {str(value).lower()}, no text: write it in quotes")
+        elif isinstance(value, int | float | date):
+            self.fault(where, f'is {value}: write it in quotes, "{value}"')
+        else:
+            self.fault(where, "is empty" if isinstance(value, str) else f"is no text: {value!r}")
+        return ""
 
     def flag(self, where: str, value: object) -> bool:
         if not isinstance(value, bool):
-            self.faults.append(f"{where} is neither true nor false: {value!r}")
+            self.fault(where, f"is neither true nor false: {value!r}")
         return bool(value)
 
     def number(self, where: str, value: object) -> float:
+        if value is None:
+            self.fault(where, "is missing")
+            return 0.0
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            self.faults.append(f"{where} is no number: {value!r}")
+            self.fault(where, f"is no number: {value!r}")
             return 0.0
         return float(value)
 
     def numbers(self, where: str, value: object, count: int) -> Sequence[float]:
         if not isinstance(value, list) or len(value) != count:
-            self.faults.append(f"{where} is no list of {count} numbers: {value!r}")
+            self.fault(where, "is missing" if value is None else f"is no list of {count} numbers: {value!r}")
             return [0.0] * count
         return [self.number(f"{where}[{index}]", item) for index, item in enumerate(value)]
 
@@ -336,5 +354,5 @@ class _Reader:
     def whole(self, where: str, value: object) -> IntTriple:
         numbers = self.triple(where, value)
         if any(number != int(number) or number < 0 for number in numbers):
-            self.faults.append(f"{where} are no whole numbers: {value!r}")
+            self.fault(where, f"are no whole numbers: {value!r}")
         return int(numbers[0]), int(numbers[1]), int(numbers[2])

@@ -13,7 +13,6 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from importlib import resources
 from pathlib import Path
 
 import onnx
@@ -28,6 +27,7 @@ from clara_wf.inference.repository import (
     RECEIPT,
     InstalledModel,
     ModelDamaged,
+    catalogue_path,
     check_name,
     find_model,
     sha256_of,
@@ -105,7 +105,7 @@ def _install_known(name: str, root: Path, source: Path | None, progress: Progres
             progress(f"building the network of {name}")
             kernels = read_kernels(path)
         onnx.save(build(kernels), _model_path(folder))
-        (folder / FILE_NAME).write_bytes(_catalogue(name).read_bytes())
+        (folder / FILE_NAME).write_bytes(catalogue_path(name).read_bytes())
         _seal(folder, name, load(folder / FILE_NAME))
     progress(f"{name} is installed")
     return find_model(root, name)
@@ -163,16 +163,11 @@ def _present(name: str, root: Path) -> InstalledModel | None:
         verify(model)
     except (ModelMissing, ModelDamaged, DescriptionError):
         return None
-    return model if (model.folder / FILE_NAME).read_bytes() == _catalogue(name).read_bytes() else None
-
-
-def _catalogue(name: str) -> Path:
-    path = resources.files("clara_wf.inference") / "catalogue" / f"{name}.yaml"
-    return Path(str(path))
+    return model if (model.folder / FILE_NAME).read_bytes() == catalogue_path(name).read_bytes() else None
 
 
 def _known_description(name: str) -> ModelDescription:
-    return load(_catalogue(name))
+    return load(catalogue_path(name))
 
 
 def _model_path(folder: Path) -> Path:

@@ -6,10 +6,12 @@ how to use a model; `installed.json` holds the hash that its file had when it wa
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import re
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 
 from clara_wf.inference.description import FILE_NAME, DescriptionError, ModelDescription, load
@@ -72,9 +74,11 @@ def find_model(root: Path, name: str) -> InstalledModel:
     folder = root / check_name(name)
     receipt = folder / RECEIPT
     if not receipt.is_file():
-        known = ", ".join(list_models(root)) or "none"
+        known = list_models(root)
+        nearest = difflib.get_close_matches(name, known, n=1)
         raise ModelMissing(
-            f"the model {name} is not installed (installed: {known})", remedy=f"Run: clara-wf model install {name}"
+            f"the model {name} is not installed (installed: {', '.join(known) or 'none'})",
+            remedy=(f"Did you mean {nearest[0]}? " if nearest else "") + _remedy(name),
         )
     try:
         content = json.loads(receipt.read_text(encoding="utf-8"))
@@ -84,8 +88,30 @@ def find_model(root: Path, name: str) -> InstalledModel:
     try:
         description = load(folder / FILE_NAME)
     except DescriptionError as exc:
-        raise DescriptionError(exc.message, remedy=f"Run: clara-wf model install {name}") from exc
+        raise DescriptionError(exc.message, remedy=_remedy(name)) from exc
     return InstalledModel(name=name, folder=folder, file=file, sha256=sha256, description=description)
+
+
+def check_chain(model: InstalledModel) -> None:
+    """Check that the models which a model works within, one within the next, come to an end.
+
+    Raises
+    ------
+    DescriptionError
+        They lead back to one of them.
+    ModelMissing, ModelDamaged
+        See `find_model`.
+    """
+    names = [model.name]
+    root, within = model.folder.parent, model.description.within
+    while within is not None:
+        names.append(within.model)
+        if within.model in names[:-1]:
+            raise DescriptionError(
+                f"the models work within one another in a circle: {' within '.join(names)}",
+                remedy="Let one of them have no `within`, and install it again",
+            )
+        within = find_model(root, within.model).description.within
 
 
 def verify(model: InstalledModel) -> None:
@@ -111,4 +137,15 @@ def sha256_of(path: Path) -> str:
 
 
 def _damaged(name: str, what: str) -> ModelDamaged:
-    return ModelDamaged(f"the model {name} is damaged: {what}", remedy=f"Run: clara-wf model install {name}")
+    return ModelDamaged(f"the model {name} is damaged: {what}", remedy=_remedy(name))
+
+
+def catalogue_path(name: str) -> Path:
+    """Return where this version keeps its description of a model; there is a file for those that it can fetch."""
+    return Path(str(resources.files("clara_wf.inference") / "catalogue" / f"{name}.yaml"))
+
+
+def _remedy(name: str) -> str:
+    """Return the command that installs a model: those that this version can fetch need no folder."""
+    source = "" if catalogue_path(name).is_file() else " --from FOLDER"
+    return f"Run: clara-wf model install {name}{source}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +19,14 @@ from clara_wf.imaging.geometry import VolumeGeometry
 from clara_wf.imaging.record import Algorithm, Label, Verdict
 from clara_wf.imaging.volume import Volume
 from clara_wf.inference.description import DescriptionError, ModelDescription
+from clara_wf.inference.edge import cut_off
 from clara_wf.inference.engine import Network, OpenVinoNetwork
 from clara_wf.inference.fieldofview import View, look
 from clara_wf.inference.measure import Measurer
 from clara_wf.inference.plausibility import judge
 from clara_wf.inference.postprocess import clean, label_slices, winners
 from clara_wf.inference.preprocess import network_grid, scaled, values_on_grid
-from clara_wf.inference.repository import InstalledModel, find_model, verify
+from clara_wf.inference.repository import InstalledModel, check_chain, find_model, verify
 from clara_wf.inference.resample import canonical_grid, grid_of_box, resample
 from clara_wf.inference.windows import infer
 from clara_wf.model.errors import InputError
@@ -92,6 +93,7 @@ class Segmenter:
 
     def __init__(self, root: Path, name: str) -> None:
         self._model = find_model(root, name)
+        check_chain(self._model)
         within = self._model.description.within
         self._organ = Segmenter(root, within.model) if within else None
         values = [label.value for label in self.labels]
@@ -165,6 +167,7 @@ class Segmenter:
             out[...] = 0
         else:
             _draw(answers, volume, out, measurer)
+            verdict = _at_the_edge(verdict, cut_off(out, volume.geometry, self._structures()))
         clock.lap("draw")
         return Segmentation(
             verdict=verdict,
@@ -173,6 +176,13 @@ class Segmenter:
             measurements=measurer.result(units=units),
             seconds=clock.seconds,
         )
+
+    def _structures(self) -> dict[str, frozenset[int]]:
+        """Return the values of each label of the outermost model; whatever is found within an organ is part of it."""
+        if self._organ is None:
+            return {label.name: frozenset({label.value}) for label in self.labels}
+        inner = {label.value for label in self._model.description.labels}
+        return {name: values | inner for name, values in self._organ._structures().items()}  # noqa: SLF001
 
     def _algorithm(self) -> Algorithm:
         description = self._model.description
@@ -254,6 +264,11 @@ class Segmenter:
         scores, _ = clean(scores, description)
         clock.lap("judge")
         return _Answer(description=description, verdict=organ.verdict, grid=grid, scores=scores)
+
+
+def _at_the_edge(verdict: Verdict, reasons: tuple[str, ...]) -> Verdict:
+    """Let a result that goes on beyond the volume want a review."""
+    return replace(verdict, status="review", reasons=(*verdict.reasons, *reasons)) if reasons else verdict
 
 
 def _view(volume: Volume, description: ModelDescription) -> View:
