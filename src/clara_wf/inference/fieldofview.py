@@ -59,7 +59,10 @@ def look(volume: Volume, rules: FieldOfView) -> View:
     # [z, y, x] is the order in which slices are looked at.
     image = resample(volume, grid, fill=_AIR_HU).transpose(2, 1, 0)
     if image.min() > _LOWEST_HU:
-        return _nothing(f"no voxel is below {image.min():.0f}, so the values are not HU or no air is in view")
+        return _nothing(
+            f"the darkest voxel is {image.min():.0f}; air would be near -1000, "
+            "so the values are not HU or no air is in view"
+        )
     body = np.stack([_filled_body(plane) for plane in image])
     area = body.sum(axis=(1, 2)) * (_GRID_MM / 10) ** 2
     bone = (body & (image > _BONE_HU)).sum(axis=(1, 2)) / np.maximum(body.sum(axis=(1, 2)), 1)
