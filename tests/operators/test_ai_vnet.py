@@ -157,6 +157,39 @@ def test_a_volume_beyond_a_fixed_window_does_not_hide_another(root, app, tmp_pat
     assert "cannot grow" in found["large.mhd"]["reasons"][0]
 
 
+def test_logs_and_messages_name_a_volume_by_its_place(root, app):
+    """A file may be called after a patient, and a UID tells nobody anything."""
+    put(app, "secret-1", replace(RECORD, modality="MR"))
+    put(app, "secret-2")
+    (app / "input" / "secret-2.raw").write_bytes(b"short")
+    code, lock, log = run(root, app)
+    assert code == 1
+    assert "volume 1 of 2: its modality is MR" in lock.message
+    assert "volume 2 of 2: raw of volume 2 of 2 has 5 bytes" in lock.message
+    put(app, "secret-2")
+    code, lock, ended_well = run(root, app)
+    assert code == 0, ended_well
+    assert "volume 1 of 2: refused; its modality is MR" in ended_well
+    assert "volume 2 of 2: ok" in ended_well
+    assert "running bright (volume 2 of 2)" in (app / "logs" / "ai-vnet.log").read_text() + ended_well
+    for text in (log, ended_well, (app / "logs" / "ai-vnet.log").read_text()):
+        assert "secret" not in text
+    assert set(summary(app)) == {"secret-1.mhd", "secret-2.mhd"}
+
+
+@pytest.mark.parametrize("module", ["ai_vnet", "ai_livertumor"])
+def test_an_inference_server_is_not_passed_over_in_silence(root, app, module):
+    put(app, "a")
+    code, lock, _ = run(root, app, module=module, TRTISURI="triton:8001")
+    assert code == 2
+    assert lock.state == "failed"
+    assert lock.message == (
+        "the inference server triton:8001 is named, but this version runs networks inside the stage only. "
+        "Leave trtisUri empty"
+    )
+    assert not (app / "output" / "segmentation.json").exists()
+
+
 def test_inputs_and_outputs_may_name_a_file(root, app):
     put(app, "recon", None)
     put(app, "other")
@@ -191,6 +224,6 @@ def test_an_input_that_the_model_does_not_take(root, app):
     put(app, "a", replace(RECORD, modality="MR"))
     code, lock, _ = run(root, app)
     assert code == 1
-    assert "a.mhd: its modality is MR, bright takes CT" in lock.message
+    assert lock.message == "the model bright does not take the volume: its modality is MR, bright takes CT"
     assert summary(app)["a.mhd"]["status"] == "refused"
     assert not list((app / "output").glob("*.mhd"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from clara_wf.inference.segment import Segmenter
-from clara_wf.operators.segmentation_stage import label_volumes
+from clara_wf.operators.segmentation_stage import label_volumes, load_segmenter
 from clara_wf.stage import StageContext, main
 
 DEFAULT_MODEL = "liver"
@@ -18,7 +18,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def prepare(context: StageContext) -> Segmenter:
     """Load the network while the stages before still work."""
-    return Segmenter(context.model_repository, context.options.model)
+    return load_segmenter(context)
 
 
 def execute(context: StageContext, segmenter: Segmenter) -> None:

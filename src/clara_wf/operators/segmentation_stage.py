@@ -7,6 +7,7 @@ of each.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -18,7 +19,7 @@ from clara_wf.imaging.preview import draw_preview
 from clara_wf.imaging.record import Step, VolumeRecord, read_record, write_record
 from clara_wf.imaging.volume import Volume
 from clara_wf.inference.segment import Segmentation, Segmenter, UnsuitableVolume
-from clara_wf.model.errors import InputError
+from clara_wf.model.errors import InputError, UsageError
 from clara_wf.model.files import write_atomically
 from clara_wf.stage import StageContext
 
@@ -39,6 +40,24 @@ class Outcome:
     measurements: Mapping[str, Mapping[str, object]] | None = None
 
 
+def load_segmenter(context: StageContext) -> Segmenter:
+    """Load the model that the stage's arguments name.
+
+    Raises
+    ------
+    UsageError
+        The stage is told of an inference server: a result from another engine than the wanted one is none.
+    ModelMissing, ModelDamaged, DescriptionError, EngineError
+        See `Segmenter`.
+    """
+    if context.trtis_uri:
+        raise UsageError(
+            f"the inference server {context.trtis_uri} is named, but this version runs networks inside the stage only",
+            remedy="Leave trtisUri empty",
+        )
+    return Segmenter(context.model_repository, context.options.model)
+
+
 def label_volumes(context: StageContext, segmenter: Segmenter) -> None:
     """Label every volume of a stage's input that a model takes.
 
@@ -48,13 +67,13 @@ def label_volumes(context: StageContext, segmenter: Segmenter) -> None:
         There is no volume, or none that the model takes; the message says why not, volume by volume.
     """
     paths = _volumes(context.inputs)
-    if context.trtis_uri:
-        context.log.warning("the inference server is not used: %s runs in this process", segmenter.model.name)
-    outcomes = []
+    outcomes: list[Outcome] = []
+    told = []  # what became of each, as logs and messages may say it
     for index, path in enumerate(paths):
+        place = _place(index, len(paths))
 
-        def progress(fraction: float, text: str, index: int = index, path: Path = path) -> None:
-            context.progress((index + fraction) / len(paths), f"{path.stem}: {text}")
+        def progress(fraction: float, text: str, index: int = index, place: str = place) -> None:
+            context.progress((index + fraction) / len(paths), f"{text} ({place})" if len(paths) > 1 else text)
 
         try:
             outcomes.append(_label(context, segmenter, path, progress))
@@ -62,13 +81,27 @@ def label_volumes(context: StageContext, segmenter: Segmenter) -> None:
             outcomes.append(Outcome(volume=path.name, status="refused", reasons=(str(fault),)))
         except InputError as fault:
             outcomes.append(Outcome(volume=path.name, status="failed", reasons=(str(fault),)))
-        context.log.info("%s: %s", path.stem, "; ".join((outcomes[-1].status, *outcomes[-1].reasons)))
+        told.append("; ".join(_nameless(reason, path, place) for reason in outcomes[-1].reasons))
+        context.log.info("%s: %s", place, "; ".join(filter(None, (outcomes[-1].status, told[-1]))))
     summary = {"schema": SCHEMA, "model": segmenter.model.name, "volumes": [asdict(outcome) for outcome in outcomes]}
     write_atomically(context.output_folder / SUMMARY, json.dumps(summary, indent=2) + "\n")
     if not any(outcome.labels for outcome in outcomes):
-        faults = "; ".join(f"{outcome.volume}: {', '.join(outcome.reasons)}" for outcome in outcomes)
-        raise InputError(f"the model {segmenter.model.name} takes none of {len(outcomes)} volumes: {faults}")
+        model = f"the model {segmenter.model.name}"
+        if len(paths) == 1:
+            raise InputError(f"{model} does not take the volume: {told[0]}")
+        faults = "; ".join(f"{_place(index, len(paths))}: {text}" for index, text in enumerate(told))
+        raise InputError(f"{model} takes none of {len(paths)} volumes: {faults}")
     context.progress(1.0, "done")
+
+
+def _place(index: int, count: int) -> str:
+    """Name a volume by its place in the input's order: its file may be named after a patient, or by a long UID."""
+    return f"volume {index + 1} of {count}" if count > 1 else "the volume"
+
+
+def _nameless(reason: str, path: Path, place: str) -> str:
+    """Put a volume's place where a reason names one of its files."""
+    return re.sub(rf"(?<![\w.-]){re.escape(path.stem)}\.(mhd|raw|zraw|json)\b", rf"\1 of {place}", reason)
 
 
 def _volumes(inputs: Path) -> list[Path]:
