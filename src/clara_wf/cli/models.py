@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from clara_wf.cli.names import Commands
 from clara_wf.cli.terminal import Json, print_json, remark, results
 from clara_wf.cli.workspace import places
+from clara_wf.model.errors import ClaraError
+
+if TYPE_CHECKING:  # networks and their libraries are loaded by the commands that need them
+    from clara_wf.inference.repository import InstalledModel
 
 app = typer.Typer(cls=Commands, no_args_is_help=True, help="Install and look at neural networks.")
 
@@ -48,23 +52,40 @@ def install(
 @app.command("list | ls")
 def list_(*, as_json: Json = False) -> None:
     """List the installed networks."""
-    from clara_wf.inference.repository import find_model, list_models
+    from clara_wf.inference.repository import find_model, list_models, verify
 
     root = places().models
-    found = [find_model(root, name) for name in list_models(root)]
+    found: dict[str, InstalledModel | ClaraError] = {}
+    for name in list_models(root):
+        try:
+            model = found[name] = find_model(root, name)
+            verify(model)
+        except ClaraError as fault:
+            found[name] = fault
     if as_json:
-        print_json([{"name": m.name, "version": m.description.version, "sha256": m.sha256} for m in found])
+        print_json([_as_json(name, model) for name, model in found.items()])
         return
     if not found:
         remark("No model is installed. Get the liver network by: clara-wf model install liver")
         return
     from rich.table import Table
+    from rich.text import Text
 
     table = Table("Model", "Version", "Finds", "Licence", box=None, pad_edge=False)
-    for model in found:
-        labels = ", ".join(label.name for label in model.description.labels)
-        table.add_row(model.name, model.description.version, labels, model.description.licence)
+    for name, entry in found.items():
+        if isinstance(entry, ClaraError):
+            table.add_row(name, "damaged", Text(str(entry)), "")
+            continue
+        description = entry.description
+        labels = ", ".join(label.name for label in description.labels)
+        table.add_row(name, Text(description.version), Text(labels), Text(description.licence))
     results().print(table)
+
+
+def _as_json(name: str, entry: InstalledModel | ClaraError) -> dict[str, str]:
+    if isinstance(entry, ClaraError):
+        return {"name": name, "damaged": str(entry)}
+    return {"name": name, "version": entry.description.version, "sha256": entry.sha256}
 
 
 @app.command("show")
