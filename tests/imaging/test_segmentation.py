@@ -208,10 +208,22 @@ def test_objects_that_differ_never_share_a_uid(tmp_path, label_volume, record) -
         written = write_segmentation(tmp_path / "a.dcm", volume, made, workflow=workflow, encoding=encoding)
         seen[written.objects[0].sop_instance_uid] = written.objects[0]
     assert len(seen) == len(cases)
-    # The series is that of the source, the workflow and the model.
+    # The series is that of the source's images, the workflow and the model.
     series = [item.series_uid for item in seen.values()]
     assert len(set(series[:5])) == 1
     assert series[5] != series[0]
+
+
+def test_two_volumes_of_one_series_are_two_series(tmp_path, label_volume, record) -> None:
+    """A reader makes two volumes of a series that holds two time points; each object is number 1 of its series."""
+    made = record(slices=14)
+    written = []
+    for half in (slice(7), slice(7, 14)):
+        part = replace(made, source=replace(made.source, instances=made.source.instances[half]))
+        written += write_segmentation(tmp_path / "a.dcm", label_volume(), part, workflow="w").objects
+        assert pydicom.dcmread(tmp_path / "a.dcm").InstanceNumber == 1
+    assert len({item.series_uid for item in written}) == 2
+    assert len({item.sop_instance_uid for item in written}) == 2
 
 
 def test_times_of_computing_are_no_part_of_the_object(tmp_path, label_volume, record) -> None:

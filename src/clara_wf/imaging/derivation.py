@@ -190,6 +190,15 @@ class Origin:
                 return date, time if _TIME.fullmatch(time) else "000000"
         return _NO_MOMENT
 
+    def series_uid(self, kind: str, *parts: str) -> str:
+        """Return the UID of a derived series: a function of its kind, the source's images and what made it.
+
+        It is that of the slices of this volume, not of all of the series': a reader may make two volumes of one series,
+        and each object is the first of its own.
+        """
+        slices = (f"{one.sop_instance_uid} {one.frame}" for one in self.source.instances)
+        return derive_uid(kind, self.source.series_uid, *parts, *slices)
+
     def series_number(self, kind: int) -> int:
         """Return a series number that sorts a derived series behind its source; IS holds 31 bits."""
         number = _integer(self.dataset.get("SeriesNumber"))

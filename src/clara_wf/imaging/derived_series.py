@@ -149,9 +149,7 @@ def _template(volume: Volume, record: VolumeRecord, origin: Origin, values: Stor
     image.SOPClassUID = _STORAGE[modality]
     image.Modality = modality
     image.ImageType = ["DERIVED", "SECONDARY", "AXIAL" if modality == "CT" else "OTHER"]
-    # The slices of this volume, not all of the series': a reader may make two volumes of one series.
-    slices = (f"{one.sop_instance_uid} {one.frame}" for one in origin.source.instances)
-    image.SeriesInstanceUID = derive_uid("image", origin.source.series_uid, workflow, *slices)
+    image.SeriesInstanceUID = origin.series_uid("image", workflow)
     image.SeriesNumber = origin.series_number(_SERIES_KIND)
     image.SeriesDescription = described(f"Derived by {workflow}")
     image.DerivationDescription = short(_derivation(values, record, workflow), 1024)

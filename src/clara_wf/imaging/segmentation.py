@@ -136,7 +136,7 @@ def _build(  # noqa: PLR0917 - private, and each is another type
     volume: Volume, record: VolumeRecord, origin: Origin, labels: tuple[Label, ...], workflow: str, kind: str
 ) -> Dataset:
     algorithm = record.algorithm or _NO_ALGORITHM
-    series_key = ("segmentation", origin.source.series_uid, workflow, algorithm.model, algorithm.sha256)
+    series_uid = origin.series_uid("segmentation", workflow, algorithm.model, algorithm.sha256)
     digest = content_digest(volume, record, workflow, kind, highdicom.__version__)
     title = f"{workflow}: {', '.join(label.name for label in labels)}"
     review = "REVIEW " if record.verdict is not None and record.verdict.status == "review" else ""
@@ -148,9 +148,9 @@ def _build(  # noqa: PLR0917 - private, and each is another type
             _describe(number, label, algorithm, origin.source.series_uid)
             for number, label in segment_numbers(labels, kind).items()
         ],
-        series_instance_uid=derive_uid(*series_key),
+        series_instance_uid=series_uid,
         series_number=origin.series_number(_SERIES_KIND),
-        sop_instance_uid=derive_uid(*series_key, kind, digest),
+        sop_instance_uid=derive_uid(series_uid, kind, digest),
         instance_number=1,
         manufacturer=MANUFACTURER,
         manufacturer_model_name=short(algorithm.model),
