@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from clara_wf.imaging.geometry import VolumeGeometry
-from clara_wf.inference.edge import EDGE_CM2, cut_off
+from clara_wf.inference.edge import EDGE_CM2, EDGE_MM, cut_off
 
 AXIAL = ((0.0, 0.0, 1.0), (0.0, 1.0, 0.0), (1.0, 0.0, 0.0))
 CORONAL = ((0.0, 1.0, 0.0), (0.0, 0.0, -1.0), (1.0, 0.0, 0.0))
@@ -38,7 +38,7 @@ def grid(axes=AXIAL):
 @pytest.mark.parametrize("end", [0, -1])
 def test_each_of_six_edges_is_named_as_in_the_patient(axes, places, axis, end):
     labels = np.zeros((10, 30, 40), np.uint8)
-    np.moveaxis(labels, axis, 0)[end, 2:8, 2:28] = 1
+    np.moveaxis(labels, axis, 0)[end, 4:9, 4:26] = 1
     place = places[2 * axis + (end == -1)]
     assert cut_off(labels, grid(axes), {"liver": {1}}) == (
         f"the liver reaches the edge of the volume (its {place}): what is beyond it is not measured",
@@ -62,6 +62,16 @@ def test_a_structure_of_several_labels_and_one_that_is_whole():
     labels[5, :, :8] = 4
     structures = {"liver": {1, 2}, "tumour": {2}, "spleen": {3}}
     assert [reason.split(" reaches")[0] for reason in cut_off(labels, grid(), structures)] == ["the liver"]
+
+
+def test_thin_planes_that_the_network_s_grid_leaves_out_hide_no_cut():
+    labels = np.zeros((10, 30, 40), np.uint8)
+    assert EDGE_MM == 2.0
+    labels[2:7, 3:26, 20] = 1  # three rows of 1 mm from the edge
+    labels[2:7, 3, 4:36] = 1
+    assert cut_off(labels, grid(), {"liver": {1}}) == ()
+    labels[2:7, 2, 4:36] = 1
+    assert "(its front row)" in cut_off(labels, grid(), {"liver": {1}})[0]
 
 
 def test_several_edges_are_one_reason():

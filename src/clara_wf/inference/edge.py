@@ -11,8 +11,11 @@ from numpy.typing import NDArray
 from clara_wf.imaging.geometry import VolumeGeometry
 
 #: An organ that ends within the volume touches its outermost plane with a tip at most, and a network may mark some
-#: voxels too many there. A cut through a liver is fifty times larger than this, one near its tip still larger.
+#: voxels too many there. The face of a cut through the middle of a liver has 150 cm2.
 EDGE_CM2 = 2.0
+#: Of thin slices, the outermost may lie outside of the network's grid, which is laid within the volume in whole voxels:
+#: a quarter of a voxel is lost to rounding on each side, and 1 mm more where a rough grid of 4 mm chose what to show.
+EDGE_MM = 2.0
 
 _PLANES = ("slice", "row", "column")
 #: Where a plane is in the patient, by the LPS axis that its outward normal is nearest to, and the normal's sign.
@@ -34,7 +37,7 @@ def cut_off(
     Parameters
     ----------
     labels : array of uint8
-        ``[slice, row, column]``; only the six outermost planes are read.
+        ``[slice, row, column]``; only what is within `EDGE_MM` of the outermost planes is read.
     geometry : VolumeGeometry
         Of the labels.
     structures : mapping
@@ -43,13 +46,16 @@ def cut_off(
     Returns
     -------
     tuple of str
-        A reason for a review for each structure that fills more than `EDGE_CM2` of an outermost plane.
+        A reason for a review for each structure that fills more than `EDGE_CM2` of an outermost plane, or of one within
+        `EDGE_MM` of it.
     """
     reasons = []
     for name, values in structures.items():
         wanted = list(values)
         places = [
-            place for place, plane, cm2 in _outermost(labels, geometry) if np.isin(plane, wanted).sum() * cm2 > EDGE_CM2
+            place
+            for place, planes, cm2 in _outermost(labels, geometry)
+            if np.isin(planes, wanted).sum(axis=(1, 2)).max() * cm2 > EDGE_CM2
         ]
         if places:
             where = ", ".join(f"its {place}" for place in places)
@@ -58,14 +64,15 @@ def cut_off(
 
 
 def _outermost(labels: NDArray[np.uint8], geometry: VolumeGeometry) -> list[tuple[str, NDArray[np.uint8], float]]:
-    """Return the six outermost planes: where each is in the patient, its labels, and the cm2 of a voxel in it."""
+    """Return what lies at each of the six edges: where in the patient, its planes, and the cm2 of a voxel in them."""
     # The inverse's rows are normal to the other two axes, whether or not these are normal to each other.
     normals = np.linalg.inv(np.array(geometry.axes).T)
-    planes = []
+    found = []
     for axis, normal in enumerate(normals):
         nearest = int(np.abs(normal).argmax())
         along, across = (mm for index, mm in enumerate(geometry.spacing) if index != axis)
-        for end, sign in ((0, -1), (-1, 1)):
+        depth = 1 + int(EDGE_MM / geometry.spacing[axis])
+        for part, sign in ((slice(depth), -1), (slice(-depth, None), 1)):
             place = _PLACES[nearest, sign * int(np.sign(normal[nearest]))]
-            planes.append((f"{place} {_PLANES[axis]}", np.moveaxis(labels, axis, 0)[end], along * across / 100))
-    return planes
+            found.append((f"{place} {_PLANES[axis]}", np.moveaxis(labels, axis, 0)[part], along * across / 100))
+    return found
