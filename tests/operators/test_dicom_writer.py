@@ -69,7 +69,7 @@ def labels_record(**changes: Any) -> VolumeRecord:
         "labels": (liver, spleen),
         "verdict": Verdict(status="ok"),
         "algorithm": Algorithm(name="Liver", version="3", model="liver", sha256="cd" * 32),
-        "measurements": {"liver": {"mean_hu": 101.5}},
+        "measurements": {"liver": {"mean_hu": 101.5, "voxels": 1}},
         "provenance": (
             Step(
                 stage="ai-vnet", version="0.1", started="2026-01-01T00:00:00+00:00", ended="2026-01-01T00:00:09.5+00:00"
@@ -169,7 +169,8 @@ def test_labels_become_an_object_with_report_and_preview(stage) -> None:
         "volume_ml": 0.0,
         "centroid_mm": None,
     }
-    assert volume["measurements"]["liver"]["mean_hu"] == 101.5
+    assert volume["labels"]["liver"]["mean_hu"] == 101.5
+    assert "measurements" not in volume  # the same labels are told of once
     assert volume["algorithm"]["sha256"] == "cd" * 32
     assert volume["timings_s"]["ai-vnet"] == 9.5
     assert volume["timings_s"]["dicom-writer"] >= 0

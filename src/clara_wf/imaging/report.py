@@ -7,15 +7,16 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-import numpy as np
-
 from clara_wf.imaging.derivation import NOT_FOR_CLINICAL_USE, WrittenObject
+from clara_wf.imaging.measure import Measurer
 from clara_wf.imaging.record import Step, VolumeRecord
 from clara_wf.imaging.volume import Volume
 
 SCHEMA = "clara-wf/report/1"
 #: The verdict of a report is the first of these that any volume has: nothing to find in one hides no other.
 _VERDICTS = ("review", "ok", "none")
+#: Measurements that need the image, which a writer does not have.
+_OF_IMAGE = ("mean", "sd", "mean_hu", "sd_hu")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,30 +45,27 @@ def measure_labels(volume: Volume, record: VolumeRecord) -> dict[str, dict[str, 
     -------
     dict
         By label name: its `value`, its code as `type`, `voxels`, `volume_ml`, and `centroid_mm` in LPS (None where the
-        label is absent).
+        label is absent). What needs the image (`mean_hu`, `sd_hu`) is taken over from the record, if it has them.
     """
-    top = max((label.value for label in record.labels), default=0) + 1
-    sums = np.zeros((top, 4))  # voxels, and the sums of slice, row and column indices
+    measurer = Measurer(volume.geometry, record.labels)
     for index, plane in enumerate(volume.array):
-        rows, columns = plane.nonzero()
-        values = plane[rows, columns].astype(np.intp)
-        counts = np.bincount(values, minlength=top)[:top]
-        sums[:, 0] += counts
-        sums[:, 1] += counts * index
-        sums[:, 2] += np.bincount(values, rows, minlength=top)[:top]
-        sums[:, 3] += np.bincount(values, columns, minlength=top)[:top]
-    measured: dict[str, dict[str, Any]] = {}
-    for label in record.labels:
-        voxels = int(sums[label.value, 0])
-        centroid = volume.geometry.index_to_world(sums[label.value, 1:] / voxels) if voxels else None
-        measured[label.name] = {
+        measurer.add(index, plane)
+    measured = measurer.result()
+    return {
+        label.name: {
             "value": label.value,
             "type": asdict(label.type),
-            "voxels": voxels,
-            "volume_ml": round(voxels * volume.geometry.voxel_ml, 3),
-            "centroid_mm": None if centroid is None else [round(float(value), 2) for value in centroid],
+            "centroid_mm": None,
+            **_of_image(record.measurements.get(label.name)),
+            **measured[label.name],
         }
-    return measured
+        for label in record.labels
+    }
+
+
+def _of_image(measured: object) -> dict[str, Any]:
+    """Return, of a label's measurements in a record, what labels alone cannot tell."""
+    return {key: value for key, value in measured.items() if key in _OF_IMAGE} if isinstance(measured, Mapping) else {}
 
 
 def make_report(
@@ -119,7 +117,6 @@ def _describe(volume: VolumeReport, step: Step) -> dict[str, Any]:
         "source_images": len(source.instances) if source is not None else 0,
         "verdict": asdict(record.verdict) if record.verdict is not None else None,
         "labels": dict(volume.labels),
-        "measurements": dict(record.measurements),
         "algorithm": asdict(record.algorithm) if record.algorithm is not None else None,
         "objects": [
             {

@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from clara_wf.imaging.geometry import VolumeGeometry
+from clara_wf.imaging.measure import Measurer
 from clara_wf.imaging.record import Algorithm, Label, Verdict
 from clara_wf.imaging.volume import Volume
 from clara_wf.inference.description import DescriptionError, ModelDescription
 from clara_wf.inference.edge import cut_off
 from clara_wf.inference.engine import Network, OpenVinoNetwork
 from clara_wf.inference.fieldofview import View, look
-from clara_wf.inference.measure import Measurer
 from clara_wf.inference.plausibility import judge
 from clara_wf.inference.postprocess import clean, label_slices, winners
 from clara_wf.inference.preprocess import network_grid, scaled, values_on_grid
