@@ -6,12 +6,14 @@ of each.
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NoReturn
 
 import clara_wf
 from clara_wf.imaging.metaimage import open_writer, read_volume
@@ -21,7 +23,7 @@ from clara_wf.imaging.volume import Volume
 from clara_wf.inference.segment import Segmentation, Segmenter, UnsuitableVolume
 from clara_wf.model.errors import InputError, UsageError
 from clara_wf.model.files import write_atomically
-from clara_wf.stage import StageContext
+from clara_wf.stage import StageContext, main
 
 SUMMARY = "segmentation.json"
 SCHEMA = "clara-wf/segmentation/1"
@@ -38,6 +40,18 @@ class Outcome:
     reasons: tuple[str, ...] = ()  # a sentence each
     labels: str = ""  # the label map's file in the output
     measurements: Mapping[str, Mapping[str, object]] | None = None
+
+
+def run_stage(*, default_model: str) -> NoReturn:
+    """Be a stage that labels volumes, with the argument `--model NAME`, and exit with its code."""
+
+    def arguments(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument(
+            "--model", default=default_model, metavar="NAME", help="model of the repository (%(default)s)"
+        )
+
+    # The model is loaded while the stages before still work.
+    main(prepare=load_segmenter, execute=label_volumes, arguments=arguments)
 
 
 def load_segmenter(context: StageContext) -> Segmenter:
