@@ -17,6 +17,8 @@ from clara_wf.runners.paths import StagePaths
 from clara_wf.runners.verdict import Ending, describe_exit, judge
 
 COMPLETED = Lock(stage="a", state="completed")
+FAILED = Lock(stage="a", state="failed", message="no luck")
+GAVE_UP = Lock(stage="a", state="failed", message="upstream stage b failed: no luck")
 
 
 @pytest.fixture
@@ -73,6 +75,9 @@ def test_links_are_made_anew(paths, tmp_path):
         (Ending(exit_code=0, lock=Lock(stage="a", state="failed"), has_output=True), StageState.FAILED),
         (Ending(exit_code=-9, lock=None, has_output=True, reason="no", canceled=True), StageState.CANCELED),
         (Ending(exit_code=-9, lock=None, has_output=True, reason="too much"), StageState.FAILED),
+        # It had failed, or given up, before the word reached it.
+        (Ending(exit_code=1, lock=FAILED, has_output=True, reason="no", canceled=True), StageState.FAILED),
+        (Ending(exit_code=1, lock=GAVE_UP, has_output=True, reason="no", canceled=True), StageState.CANCELED),
         # It was done before the word reached it.
         (Ending(exit_code=0, lock=COMPLETED, has_output=True, reason="no", canceled=True), StageState.COMPLETED),
     ],

@@ -6,7 +6,7 @@ import signal
 from dataclasses import dataclass
 
 from clara_wf.model.job import Job, StageRecord
-from clara_wf.model.locks import Lock
+from clara_wf.model.locks import UPSTREAM_FAILED, Lock
 from clara_wf.model.states import JobState, JobStatus, StageState
 
 #: Shells and containers report the end by signal n as exit code 128 + n.
@@ -32,7 +32,7 @@ def judge(ending: Ending) -> tuple[StageState, str]:
     """
     code, lock = ending.exit_code, ending.lock
     said_completed = lock is not None and lock.state == "completed"
-    if ending.reason and not (said_completed and code == 0):
+    if ending.reason and not (said_completed and code == 0) and not _failed_before(ending):
         return (StageState.CANCELED if ending.canceled else StageState.FAILED), ending.reason
     if lock is None:
         advice = "without leaving a lock" if code == 0 else "without saying why"
@@ -44,6 +44,18 @@ def judge(ending: Ending) -> tuple[StageState, str]:
     if not ending.has_output:
         return StageState.FAILED, "completed, but left nothing in its output folder"
     return StageState.COMPLETED, ""
+
+
+def _failed_before(ending: Ending) -> bool:
+    """Whether a stage that was ended had failed by itself already.
+
+    Whoever ends a stage writes the reason into its lock first, so another word there is the stage's own and was earlier.
+    That it gives up because of another stage is no failure of its own.
+    """
+    lock = ending.lock
+    if lock is None or lock.state != "failed":
+        return False
+    return lock.message != ending.reason and not lock.message.startswith(UPSTREAM_FAILED)
 
 
 def describe_exit(code: int) -> str:
