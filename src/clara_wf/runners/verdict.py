@@ -49,8 +49,8 @@ def judge(ending: Ending) -> tuple[StageState, str]:
 def _failed_before(ending: Ending) -> bool:
     """Whether a stage that was ended had failed by itself already.
 
-    Whoever ends a stage writes the reason into its lock first, so another word there is the stage's own and was earlier.
-    That it gives up because of another stage is no failure of its own.
+    Whoever ends a stage writes the reason into its lock first, so another word there is the stage's own and was
+    earlier. That it gives up because of another stage is no failure of its own.
     """
     lock = ending.lock
     if lock is None or lock.state != "failed":
