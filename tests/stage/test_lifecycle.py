@@ -232,7 +232,7 @@ def test_two_lives_in_one_process_have_a_log_each(tmp_path):
 def test_a_name_that_is_no_text_can_be_logged(tmp_path):
     with logging_to("two", "j", tmp_path / "two.log") as log:
         log.info(os.fsdecode(b"caf\xe9"))
-    assert json.loads((tmp_path / "two.log").read_text())["level"] == "INFO"
+    assert json.loads((tmp_path / "two.log").read_text())["message"] == os.fsdecode(b"caf\xe9")
 
 
 PROGRAM = """

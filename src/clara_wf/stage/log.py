@@ -41,7 +41,8 @@ class _JsonFormatter(logging.Formatter):
             # The place and the type, never the text of the error: it may quote what was read, and so a patient.
             kind, _, trace = record.exc_info
             entry["trace"] = "".join(traceback.format_tb(trace)) + (kind.__name__ if kind else "")
-        return json.dumps(entry, ensure_ascii=False)
+        # A file name that is no text holds lone surrogates, which cannot be written: they become escapes, as JSON has them.
+        return json.dumps(entry, ensure_ascii=False).encode("utf-8", "backslashreplace").decode()
 
 
 class _BoundedHandler(logging.StreamHandler[TextIO]):
