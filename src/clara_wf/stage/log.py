@@ -41,7 +41,7 @@ class _JsonFormatter(logging.Formatter):
             # The place and the type, never the text of the error: it may quote what was read, and so a patient.
             kind, _, trace = record.exc_info
             entry["trace"] = "".join(traceback.format_tb(trace)) + (kind.__name__ if kind else "")
-        # A file name that is no text holds lone surrogates, which cannot be written: they become escapes, as JSON has them.
+        # A file name that is no text holds lone surrogates, which cannot be written: they become JSON's own escapes.
         return json.dumps(entry, ensure_ascii=False).encode("utf-8", "backslashreplace").decode()
 
 
