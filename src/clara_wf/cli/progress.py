@@ -44,11 +44,8 @@ class Display(Protocol):
         """Show one event."""
 
 
-class _Plain:
-    """A line for each thing that happens."""
-
-    def __init__(self) -> None:
-        self._last: dict[str, float] = {}
+class _Lines:
+    """Something that prints as it is told: there is nothing to begin or to end."""
 
     def __enter__(self) -> Self:
         return self
@@ -57,6 +54,13 @@ class _Plain:
         self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
     ) -> None:
         pass
+
+
+class _Plain(_Lines):
+    """A line for each thing that happens."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, float] = {}
 
     def show(self, event: Event) -> None:
         text = self._text(event)
@@ -142,16 +146,8 @@ class _Bars:
         self._progress.update(task, description=f"{sign} [dim]{_figures(record)}[/]")
 
 
-class _JsonLines:
+class _JsonLines(_Lines):
     """One JSON object a line, on standard output."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        pass
 
     def show(self, event: Event) -> None:
         # The end of the job is printed together with its result, by whoever has that.

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
-from clara_wf.model.errors import ChartError, ClaraError, UsageError
+from clara_wf.model.errors import ChartError, UsageError
 from clara_wf.model.events import Event, JobEnded, StageEnded, StageWaiting, StageWorking
 from clara_wf.model.job import Job, StageRecord
 from clara_wf.model.locks import Lock, now
@@ -85,11 +85,7 @@ class MemoryRun:
             raise UsageError(f"there is no function for stage {', '.join(missing)}")
         self._paths = {stage.name: StagePaths(self._plan, stage) for stage in self._plan.stages}
         self._workspace = Workspace(self._plan)
-        try:
-            self._workspace.prepare(self._paths.values())
-        except ClaraError:
-            self._workspace.close()
-            raise
+        self._workspace.prepare(self._paths.values())
         self._journal.begin()
         return self
 

@@ -77,11 +77,7 @@ class ProcessRun:
         """Check the plan, and take and clear the payload."""
         self._programs = self._check()
         self._workspace = Workspace(self._plan)
-        try:
-            self._workspace.prepare(program.paths for program in self._programs)
-        except ClaraError:
-            self._workspace.close()
-            raise
+        self._workspace.prepare(program.paths for program in self._programs)
         self._journal.begin()
         self._watch = Watch()
         return self

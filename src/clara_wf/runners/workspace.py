@@ -54,7 +54,7 @@ class Workspace:
         Raises
         ------
         InputError
-            The payload cannot be written.
+            The payload cannot be written; it is given back.
         """
         try:
             for stage in self._plan.stages:
@@ -63,6 +63,7 @@ class Workspace:
                 path.lay_out(self._plan.payload)
             self._declare_complete()
         except OSError as fault:
+            self.close()
             raise _unwritable(self._plan, fault) from fault
 
     def _clear_stage(self, stage: StagePlan) -> None:
