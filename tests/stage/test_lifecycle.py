@@ -229,10 +229,20 @@ def test_two_lives_in_one_process_have_a_log_each(tmp_path):
     assert "b.log" not in (tmp_path / "a.log").read_text()
 
 
-def test_a_name_that_is_no_text_can_be_logged(tmp_path):
-    with logging_to("two", "j", tmp_path / "two.log") as log:
-        log.info(os.fsdecode(b"caf\xe9"))
-    assert json.loads((tmp_path / "two.log").read_text())["message"] == os.fsdecode(b"caf\xe9")
+def test_a_name_that_is_no_text_can_be_logged(tmp_path, root):
+    # In a process of its own: what pytest captures of this one cannot be sent from worker to worker.
+    code = (
+        "import os, pathlib\n"
+        "from clara_wf.stage.log import logging_to\n"
+        "with logging_to('two', 'j', pathlib.Path('two.log')) as log:\n"
+        "    log.info(os.fsdecode(b'caf\\xe9'))\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(root / "src")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    for text in (done.stderr, (tmp_path / "two.log").read_text()):
+        assert json.loads(text)["message"] == os.fsdecode(b"caf\xe9")
 
 
 PROGRAM = """
