@@ -122,10 +122,11 @@ class MemoryRun:
             self._codes.put((stage.name, code))
 
     def _step(self) -> Iterator[Event]:
-        for index, stage in reversed(list(enumerate(self._waiting))):
+        # In the order of the chain, also where one was so quick that the next may begin as well.
+        for stage in list(self._waiting):
             before = self._plan.stages.index(stage) - 1
             if before < 0 or lock_path(self._plan.stages[before]).exists():
-                del self._waiting[index]
+                self._waiting.remove(stage)
                 self._journal.working(stage.name)
                 yield StageWorking(stage=stage.name)
         try:
