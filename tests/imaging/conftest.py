@@ -79,7 +79,7 @@ def attributes() -> dict[str, Any]:
         "00080070": text("LO", "Scanner Works"),
         "00080090": text("PN", {"Alphabetic": "MARKERNAME^REFERRING"}),
         "0008103E": text("LO", "Abdomen"),
-        "00100010": text("PN", {"Alphabetic": "MARKERNAME^M\u00fcller"}),
+        "00100010": text("PN", {"Alphabetic": "MARKERNAME^M\u00e4rker"}),
         "00100020": text("LO", "MARKERID-1"),
         "00100030": text("DA", "19661224"),
         "00100040": text("CS", "F"),

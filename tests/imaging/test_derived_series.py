@@ -111,7 +111,7 @@ def test_the_series_stands_beside_its_source(tmp_path, grey, record) -> None:
     assert len({image.SOPInstanceUID for image in images}) == len(images)
     assert first.SOPClassUID == "1.2.840.10008.5.1.4.1.1.2"  # single images, of an enhanced source as well
     assert list(first.ImageType) == ["DERIVED", "SECONDARY", "AXIAL"]
-    assert (str(first.PatientName), first.KVP, first.Manufacturer) == ("MARKERNAME^M\u00fcller", 120, "Scanner Works")
+    assert (str(first.PatientName), first.KVP, first.Manufacturer) == ("MARKERNAME^M\u00e4rker", 120, "Scanner Works")
     assert first.RescaleType == "HU"
     assert first.SeriesDescription.endswith("(not for clinical use)")
     for image, instance in zip(images, made.source.instances, strict=True):

@@ -49,7 +49,7 @@ def is_alive(pid: int) -> bool:
     ("body", "message"),
     [
         ("raise InputError('the folder is empty', remedy='Give DICOM files')", "the folder is empty. Give DICOM files"),
-        ("raise ValueError('Doe^John')", "unexpected ValueError; the log of the stage has the trace"),
+        ("raise ValueError('MARKERNAME^ONE')", "unexpected ValueError; the log of the stage has the trace"),
         ("open(context.inputs / 'absent')", "No such file or directory (errno 2)"),
         ("sys.exit(3)", "ended itself by sys.exit, in place of returning"),
         ("os._exit(3)", "ended with exit code 3 without saying why; its log may tell more"),

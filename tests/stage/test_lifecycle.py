@@ -103,13 +103,17 @@ def test_waiting_has_a_time_out(variables):
     [
         (InputError("a", remedy="Do b"), 1, "a. Do b"),
         (LackError("no model"), 3, "no model"),
-        (OSError(errno.ENOSPC, "No space left on device", "/x/Doe^John"), 1, "No space left on device (errno 28)"),
-        (ValueError("Doe^John"), 1, "unexpected ValueError; the log of the stage has the trace"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "/x/MARKERNAME^ONE"),
+            1,
+            "No space left on device (errno 28)",
+        ),
+        (ValueError("MARKERNAME^ONE"), 1, "unexpected ValueError; the log of the stage has the trace"),
         (MemoryError("2 GiB"), 1, "out of memory: 2 GiB"),
         (MemoryError(), 1, "out of memory"),
         (KeyboardInterrupt(), 130, "canceled"),
         (SystemExit(7), 7, "ended itself by sys.exit, in place of returning"),
-        (SystemExit("Doe^John"), 1, "ended itself by sys.exit, in place of returning"),
+        (SystemExit("MARKERNAME^ONE"), 1, "ended itself by sys.exit, in place of returning"),
         (SystemExit(0), 1, "ended itself by sys.exit, in place of returning"),
     ],
 )
@@ -121,13 +125,13 @@ def test_every_fault_becomes_a_lock_and_a_code_and_no_name_leaks(variables, caps
     assert run([], variables, **({"execute": write} | {place: fail})) == code
     lock = lock_of(variables)
     assert (lock.state, lock.message) == ("failed", message)
-    assert "Doe" not in json.dumps(log_of(variables))
-    assert "Doe" not in capsys.readouterr().err
+    assert "MARKERNAME" not in json.dumps(log_of(variables))
+    assert "MARKERNAME" not in capsys.readouterr().err
 
 
 def test_the_trace_names_the_place(variables):
     def execute(context, prepared):
-        raise ValueError("Doe^John")
+        raise ValueError("MARKERNAME^ONE")
 
     run([], variables, execute=execute)
     trace = next(entry["trace"] for entry in log_of(variables) if "trace" in entry)
