@@ -137,11 +137,18 @@ def _template(volume: Volume, record: VolumeRecord, origin: Origin, values: Stor
         image.Laterality = ""  # type 2C: unknown, where nothing says that the body part is unpaired
     image.SOPClassUID = _STORAGE[modality]
     image.Modality = modality
-    image.ImageType = ["DERIVED", "SECONDARY", "AXIAL" if modality == "CT" else "OTHER"]
-    image.SeriesInstanceUID = origin.series_uid("image", workflow)
     image.SeriesNumber = origin.series_number(_SERIES_KIND)
-    image.SeriesDescription = described(f"Derived by {workflow}")
-    image.DerivationDescription = short(_derivation(values, record, workflow), 1024)
+    if origin.source.exists:
+        image.ImageType = ["DERIVED", "SECONDARY", "AXIAL" if modality == "CT" else "OTHER"]
+        image.SeriesInstanceUID = origin.series_uid("image", workflow)
+        image.SeriesDescription = described(f"Derived by {workflow}")
+        image.DerivationDescription = short(_derivation(values, record, workflow), 1024)
+    else:
+        image.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
+        image.SeriesInstanceUID = origin.source.series_uid
+        image.SeriesDescription = described(f"Reconstructed by {workflow}")
+        image.ImageComments = short(_derivation(values, record, workflow), 1024)
+        origin.carry(image, "ReconstructionDiameter")
     image.ContributingEquipmentSequence = [_equipment()]
     image.Rows, image.Columns = geometry.shape[1:]
     image.ImageOrientationPatient = decimals(*geometry.axes[2], *geometry.axes[1])
@@ -166,13 +173,19 @@ def _image(  # noqa: PLR0917 - private, and each is another type
     image = copy.copy(template)
     position = volume.geometry.index_to_world((index, 0, 0))
     normal = np.cross(volume.geometry.axes[2], volume.geometry.axes[1])
-    image.SOPInstanceUID = derive_uid(str(template.SeriesInstanceUID), digest, str(index))
+    instance = origin.source.instances[index]
+    image.SOPInstanceUID = (
+        derive_uid(str(template.SeriesInstanceUID), digest, str(index))
+        if origin.source.exists
+        else instance.sop_instance_uid
+    )
     image.InstanceNumber = index + 1
     image.ImagePositionPatient = decimals(*position)
     image.SliceLocation = decimals(float(position @ normal))[0]
-    source = reference(origin.source.instances[index])
-    source.PurposeOfReferenceCodeSequence = [_code_item(codes.DCM.SourceImageForImageProcessingOperation)]
-    image.SourceImageSequence = [source]
+    if origin.source.exists:
+        source = reference(instance)
+        source.PurposeOfReferenceCodeSequence = [_code_item(codes.DCM.SourceImageForImageProcessingOperation)]
+        image.SourceImageSequence = [source]
     image.PixelData = values.encode(volume.array[index]).tobytes()
     image["PixelData"].VR = "OW"
     image.file_meta = FileMetaDataset()
@@ -196,13 +209,17 @@ def check_image(path: Path, volume: Volume, index: int, origin: Origin, values: 
     wrong = origin.mismatch(image)
     if wrong is not None:
         raise DicomError(f"{name}: {wrong} does not read back as the source has it")
-    source = image.SourceImageSequence[0]
     instance = origin.source.instances[index]
-    if (source.ReferencedSOPInstanceUID, source.get("ReferencedFrameNumber")) != (
-        instance.sop_instance_uid,
-        instance.frame,
-    ):
-        raise DicomError(f"{name} does not refer to the source image of its slice")
+    if not origin.source.exists:
+        if image.SOPInstanceUID != instance.sop_instance_uid:
+            raise DicomError(f"{name} does not have the UID of its slice")
+    else:
+        source = image.SourceImageSequence[0]
+        if (source.ReferencedSOPInstanceUID, source.get("ReferencedFrameNumber")) != (
+            instance.sop_instance_uid,
+            instance.frame,
+        ):
+            raise DicomError(f"{name} does not refer to the source image of its slice")
     error = _distance(image, volume.geometry, index)
     if error > SAME_GRID_MM:
         raise DicomError(f"{name} lies {error:.3f} mm from its slice")

@@ -16,11 +16,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
-from clara_wf.imaging.record import Label, Verdict
+from clara_wf.imaging.record import Label, Verdict, VolumeRecord
 from clara_wf.imaging.volume import Volume
 
 #: HU window for soft tissue.
 WINDOW, LEVEL = 400.0, 40.0
+#: Of a sample of slices; what lies beyond is shown black or white, where units say nothing.
+_WINDOW_PERCENTILES = (1.0, 99.5)
 _PANEL_HEIGHT, _PANELS_WIDTH = 400, 1340
 #: Around the body.
 _AIR_MM = 12.0
@@ -92,6 +94,21 @@ def draw_preview(
         _annotate(panel, plane, right, down, scale)
         panels.append(panel)
     return _sheet(panels, names, verdict, title)
+
+
+def draw_volume(volume: Volume, record: VolumeRecord) -> bytes:
+    """Draw a grey volume without labels; returns a PNG file.
+
+    Hounsfield units are shown in the window of soft tissue, other values between those of the darkest and the brightest
+    few of a sample of slices.
+    """
+    nothing = Volume(geometry=volume.geometry, array=np.broadcast_to(np.uint8(0), volume.array.shape))
+    title = f"{record.modality} volume of {volume.array.shape[0]} slices"
+    if record.units == "HU":
+        return draw_preview(volume, nothing, title=title)
+    low, high = np.percentile(volume.array[:: max(1, volume.array.shape[0] // 16)], _WINDOW_PERCENTILES)
+    window = max(float(high - low), 1e-6)
+    return draw_preview(volume, nothing, title=title, window=window, level=float(low + high) / 2)
 
 
 def _axes(volume: Volume) -> list[_Axis]:

@@ -18,8 +18,8 @@ from clara_wf.model.files import write_atomically
 T = TypeVar("T")
 
 SCHEMA = "clara-wf/volume/1"
-#: What a volume holds: grey values or labels.
-Kind = Literal["image", "labels"]
+#: What a volume holds: grey values, labels, or a scanner's projections, [view, row, column].
+Kind = Literal["image", "labels", "projections"]
 #: Whether a result may be believed; none: there was nothing to find.
 Status = Literal["ok", "review", "none"]
 
@@ -42,6 +42,7 @@ class SourceSeries:
     frame_of_reference_uid: str  # (0020,0052)
     instances: tuple[SourceInstance, ...]  # one for each slice of the volume, in the order of its slices
     dataset: Mapping[str, Any] = field(default_factory=dict)  # patient to equipment attributes, DICOM JSON model
+    exists: bool = True  # False: a reconstruction, whose images under these UIDs the writer makes of this volume
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +99,7 @@ class Step:
 class VolumeRecord:
     """All that is known of a volume beside its voxels."""
 
-    kind: Kind  # grey values or labels
+    kind: Kind  # grey values, labels or projections
     modality: str = ""  # of the source: CT
     units: str = ""  # of the voxels: HU
     source: SourceSeries | None = None  # None: it does not come from DICOM

@@ -20,14 +20,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 
 from clara_wf import __version__
 from clara_wf.imaging.derivation import Written
 from clara_wf.imaging.derived_series import write_derived_series
 from clara_wf.imaging.discretion import describe, discreet
 from clara_wf.imaging.metaimage import read_volume
-from clara_wf.imaging.preview import draw_preview
+from clara_wf.imaging.preview import draw_volume
 from clara_wf.imaging.record import Step, VolumeRecord, read_record
 from clara_wf.imaging.report import VolumeReport, make_report, measure_labels
 from clara_wf.imaging.segmentation import has_labels, write_segmentation
@@ -39,8 +38,6 @@ from clara_wf.stage import StageContext, main
 
 REPORT = "report.json"
 PREVIEW = "preview.png"
-#: Of a sample of slices; what lies beyond is shown black or white, where units say nothing.
-_WINDOW_PERCENTILES = (1.0, 99.5)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -108,6 +105,10 @@ def _write(path: Path, workshop: Path, options: argparse.Namespace, *, alone: bo
             f"{path.name} does not come from DICOM, so a DICOM object cannot refer to it",
             remedy="Start from a DICOM series, with a workflow that begins with dicom-reader",
         )
+    if record.kind == "projections":
+        raise VolumeError(
+            f"{path.name} holds projections, which are no images", remedy="Put the stage recon before dicom-writer"
+        )
     if record.kind == "image":
         written = write_derived_series(workshop, volume, record, workflow=options.workflow, name=path.name)
     else:
@@ -149,15 +150,7 @@ def _make_preview(path: Path, volume: Volume, record: VolumeRecord, preview: Pat
         return True
     if record.kind != "image":
         return False  # labels alone, from a segmenter that leaves no picture, have no image to be drawn on
-    nothing = Volume(geometry=volume.geometry, array=np.broadcast_to(np.uint8(0), volume.array.shape))
-    title = f"{record.modality} volume of {volume.array.shape[0]} slices"
-    if record.units == "HU":
-        picture = draw_preview(volume, nothing, title=title)
-    else:
-        low, high = np.percentile(volume.array[:: max(1, volume.array.shape[0] // 16)], _WINDOW_PERCENTILES)
-        window = max(float(high - low), 1e-6)
-        picture = draw_preview(volume, nothing, title=title, window=window, level=float(low + high) / 2)
-    write_atomically(preview, picture)
+    write_atomically(preview, draw_volume(volume, record))
     return True
 
 

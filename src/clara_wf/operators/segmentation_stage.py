@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -16,13 +17,13 @@ from pathlib import Path
 from typing import NoReturn
 
 import clara_wf
-from clara_wf.imaging.metaimage import open_writer, read_volume
+from clara_wf.imaging.metaimage import files_of, open_writer, read_volume
 from clara_wf.imaging.preview import draw_preview
 from clara_wf.imaging.record import Step, VolumeRecord, read_record, write_record
 from clara_wf.imaging.volume import Volume
 from clara_wf.inference.segment import Segmentation, Segmenter, UnsuitableVolume
 from clara_wf.model.errors import InputError, UsageError
-from clara_wf.model.files import write_atomically
+from clara_wf.model.files import replacing, write_atomically
 from clara_wf.stage import StageContext, main
 
 SUMMARY = "segmentation.json"
@@ -135,7 +136,7 @@ def _label(context: StageContext, segmenter: Segmenter, path: Path, progress: Pr
     started = datetime.now(UTC)
     record = read_record(path) or VolumeRecord(kind="image")
     if record.kind != "image":
-        raise UnsuitableVolume("it holds labels, not an image")
+        raise UnsuitableVolume(f"it holds {record.kind}, not an image")
     volume = read_volume(path)
     segmenter.check(volume, record.modality)
     output = _output(context, path)
@@ -152,6 +153,8 @@ def _label(context: StageContext, segmenter: Segmenter, path: Path, progress: Pr
         )
         write_record(output, done)
         write_atomically(output.with_suffix(".preview.png"), picture)
+    if record.source is not None and not record.source.exists:
+        _hand_on(path, output.parent)
     return Outcome(
         volume=path.name,
         status=result.verdict.status,
@@ -159,6 +162,19 @@ def _label(context: StageContext, segmenter: Segmenter, path: Path, progress: Pr
         labels=output.name,
         measurements=result.measurements,
     )
+
+
+def _hand_on(path: Path, folder: Path) -> None:
+    """Put a reconstruction beside its labels: its images are in no archive yet, and the labels refer to them."""
+    # The header last: who sees it finds the rest.
+    for file in reversed(files_of(path)):
+        target = folder / file.name
+        target.unlink(missing_ok=True)
+        try:
+            target.hardlink_to(file)
+        except OSError:  # another disk, or one without hard links
+            with replacing(target) as temporary:
+                shutil.copyfile(file, temporary)
 
 
 def _output(context: StageContext, path: Path) -> Path:

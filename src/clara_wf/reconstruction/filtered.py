@@ -1,0 +1,209 @@
+"""Filtered backprojection of circular scans: FBP for parallel and fan beams, FDK for cones. Views come in pieces.
+
+Sources: A. C. Kak, M. Slaney, Principles of Computerized Tomographic Imaging, chapter 3; L. A. Feldkamp, L. C. Davis,
+J. W. Kress, J. Opt. Soc. Am. A 1 (1984) 612; D. L. Parker, Med. Phys. 9 (1982) 254 (short scans); G. Wang, Med. Phys. 29
+(2002) 1634 (offset detectors).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from clara_wf.reconstruction.flatten import Flattener
+from clara_wf.reconstruction.geometry import Beam, Detector, DetectorShape, ScanGeometry
+from clara_wf.reconstruction.grid import Grid
+from clara_wf.reconstruction.options import Options
+from clara_wf.reconstruction.rtk import Floats, Image, backproject, projection_image, ramp, scan, toolkit, volume_image
+
+#: Gives the views `start` to `stop`, [view, row, column].
+Reader = Callable[[int, int], Floats]
+#: Told the part done, 0 to 1.
+Progress = Callable[[float], None]
+
+#: Bytes of the views that are filtered at once: padded and transformed, they take several times as much.
+_CHUNK_BYTES = 24 * 2**20
+_CHUNK_VIEWS = 32
+#: A gap of more than this between views makes a short scan (RTK's own).
+_SHORT_SCAN_GAP = math.radians(20)
+#: Copies of the row of a fan beam: a backprojector interpolates between rows.
+_FAN_ROWS = 3
+#: A detector counts as offset if it sees this much more on one side.
+_OFFSET = 1.1
+
+
+def chunk_views(detector: Detector) -> int:
+    """Return how many views are filtered at once."""
+    return max(1, min(_CHUNK_VIEWS, _CHUNK_BYTES // (detector.rows * detector.columns * 4)))
+
+
+def filtered_backprojection(
+    read: Reader, geometry: ScanGeometry, grid: Grid, options: Options, progress: Progress
+) -> Image:
+    """Reconstruct a circular scan.
+
+    Parameters
+    ----------
+    read : callable
+        Gives a range of views as line integrals, [view, row, column].
+    geometry : ScanGeometry
+        Of the scan; circular.
+    grid : Grid
+        The voxels, in the scanner frame.
+    options : Options
+        The filter.
+    progress : callable
+        Told the part done.
+
+    Returns
+    -------
+    Image
+        Attenuation in 1/mm, as RTK lays it out (see `rtk.slices_of`).
+    """
+    flat = Prepared.of(geometry)
+    circle = scan(flat.geometry)
+    volume = volume_image(grid, float(geometry.axial[0]))
+    step = chunk_views(flat.geometry.detector)
+    parallel = geometry.beam is Beam.PARALLEL
+    weights = flat.weights
+    for start in range(0, geometry.views, step):
+        stop = min(start + step, geometry.views)
+        views = flat.apply(read(start, stop))
+        detector = flat.geometry.detector
+        if weights is not None:
+            detector, views = _doubled(detector, views * weights[start:stop])
+        image = projection_image(detector, views, start)
+        weighted = image.view if parallel else _divergent_weights(image, circle)
+        filtered = ramp(weighted, options.filter, options.cutoff)
+        filtered.Update()
+        backproject(volume, filtered.GetOutput(), circle)
+        progress(stop / geometry.views)
+    return volume
+
+
+def _divergent_weights(image: Image, circle: Any) -> Any:  # noqa: ANN401 - RTK has no types
+    """Weigh views for redundancy (offset detector, short scan), obliquity and the angle between them, as RTK does."""
+    kit = toolkit()
+    displaced = kit.rtk.DisplacedDetectorForOffsetFieldOfViewImageFilter[kit.image].New()
+    displaced.SetInput(image.view)
+    displaced.SetGeometry(circle)
+    short = kit.rtk.ParkerShortScanImageFilter[kit.image].New()
+    short.SetInput(displaced.GetOutput())
+    short.SetGeometry(circle)
+    short.SetAngularGapThreshold(_SHORT_SCAN_GAP)
+    short.InPlaceOff()
+    weighted = kit.rtk.FDKWeightProjectionFilter[kit.image].New()
+    weighted.SetInput(short.GetOutput())
+    weighted.SetGeometry(circle)
+    weighted.InPlaceOff()
+    weighted.Update()
+    output = weighted.GetOutput()
+    output.DisconnectPipeline()
+    return output
+
+
+class Prepared:
+    """A scan as RTK takes it: with a flat detector, of more rows than one, and of both sides of the axis."""
+
+    def __init__(
+        self, geometry: ScanGeometry, flattener: Flattener | None, copies: int, beside: tuple[int, int]
+    ) -> None:
+        self.geometry = geometry
+        self._flattener = flattener
+        self._copies = copies
+        self._beside = beside
+
+    @staticmethod
+    def of(geometry: ScanGeometry) -> Prepared:
+        """Find out what has to be done."""
+        flattener = Flattener.of(geometry) if geometry.detector.shape is DetectorShape.ARC else None
+        detector = flattener.flat if flattener else geometry.detector
+        copies = 1
+        if detector.rows == 1:
+            copies = _FAN_ROWS
+            detector = replace(detector, rows=copies, central_row=detector.central_row + copies // 2)
+        beside = (0, 0)
+        if _is_offset(geometry):
+            # Filtered rays reach beyond the side that sees less.
+            left, right = detector.central_column, detector.columns - 1 - detector.central_column
+            beside = (max(0, math.ceil(right - left)), max(0, math.ceil(left - right)))
+            columns = detector.columns + sum(beside)
+            detector = replace(detector, columns=columns, central_column=detector.central_column + beside[0])
+        beam = Beam.CONE if geometry.beam is Beam.FAN else geometry.beam
+        return Prepared(replace(geometry, beam=beam, detector=detector), flattener, copies, beside)
+
+    def apply(self, views: Floats) -> Floats:
+        """Return views [view, row, column] as a detector of `geometry` would have measured them."""
+        if self._flattener is not None:
+            views = self._flattener.apply(views)
+        if any(self._beside):
+            views = np.pad(views, ((0, 0), (0, 0), self._beside))
+        return np.repeat(views, self._copies, axis=1) if self._copies > 1 else views
+
+    @property
+    def weights(self) -> NDArray[np.float32] | None:
+        """What each ray of a parallel scan counts for; None where RTK weighs them."""
+        return _parallel_weights(self.geometry, self._beside) if self.geometry.beam is Beam.PARALLEL else None
+
+
+def _doubled(detector: Detector, views: Floats) -> tuple[Detector, Floats]:
+    """Interpolate columns to twice as many by cubic splines.
+
+    A backprojector interpolates linearly between columns; between closer ones it is nearer to the truth.
+    """
+    coefficients = ndimage.spline_filter1d(views, order=3, axis=-1, output=np.float32, mode="mirror")
+    around = np.pad(coefficients, ((0, 0), (0, 0), (1, 1)), mode="reflect")
+    doubled = np.empty((*views.shape[:2], 2 * detector.columns - 1), np.float32)
+    doubled[..., ::2] = views
+    doubled[..., 1::2] = ((around[..., :-3] + around[..., 3:]) + 23 * (around[..., 1:-2] + around[..., 2:-1])) / 48
+    finer = replace(
+        detector,
+        columns=doubled.shape[2],
+        column_spacing=detector.column_spacing / 2,
+        central_column=detector.central_column * 2,
+    )
+    return finer, doubled
+
+
+def _is_offset(geometry: ScanGeometry) -> bool:
+    """Say whether a parallel scan sees one side of the axis further than the other, and both in turn."""
+    detector = geometry.detector
+    near, far = sorted((detector.central_column, detector.columns - 1 - detector.central_column))
+    return geometry.beam is Beam.PARALLEL and far > _OFFSET * near and geometry.span > 2 * math.pi * 0.99
+
+
+def _parallel_weights(geometry: ScanGeometry, beside: tuple[int, int]) -> NDArray[np.float32]:
+    """Return what each ray of a parallel scan counts for, (views, 1, columns or 1).
+
+    A view stands for half of the angle to its neighbours on either side, modulo half a turn, in which the same rays
+    come again: short, full and uneven scans are all right, and a view that stands twice counts half. Where the detector
+    is offset, so that columns were added `beside` it, and the scan is a full turn, rays that one side alone sees count
+    twice, with a smooth passage (Wang 2002).
+    """
+    if not any(beside):
+        return np.asarray(voronoi(geometry.angles, math.pi)[:, None, None], dtype=np.float32)
+    detector = geometry.detector
+    share = voronoi(geometry.angles, 2 * math.pi) / 2
+    # Grows towards the side that sees further.
+    place = (np.arange(detector.columns) - detector.central_column) * (1 if beside[0] else -1)
+    near = max(detector.columns - 1 - detector.central_column, detector.central_column) - max(beside)
+    passage = 1 + np.sin(np.clip(place / max(near, 1.0), -1, 1) * math.pi / 2)
+    return np.asarray(share[:, None, None] * passage[None, None, :], dtype=np.float32)
+
+
+def voronoi(angles: NDArray[np.float64], period: float) -> NDArray[np.float64]:
+    """Return the part of a period that is nearest to each angle; together they are the period."""
+    if angles.size == 1:
+        return np.array([period])
+    place = np.mod(angles, period)
+    order = np.argsort(place, kind="stable")
+    ahead = np.diff(place[order], append=place[order[0]] + period)
+    shares = np.empty_like(place)
+    shares[order] = (ahead + np.roll(ahead, 1)) / 2
+    return shares

@@ -1,0 +1,52 @@
+"""What every format of projections is read as."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clara_wf.imaging.record import VolumeRecord
+from clara_wf.reconstruction.geometry import ScanGeometry
+
+
+class Projections(Protocol):
+    """Projections that are read piece by piece: they need not fit into memory."""
+
+    @property
+    def name(self) -> str:
+        """What messages call them: a file's name or a Series Instance UID; nothing of a patient."""
+        ...
+
+    @property
+    def geometry(self) -> ScanGeometry:
+        """Where source and detector are, in the order of the views."""
+        ...
+
+    @property
+    def patient_position(self) -> str | None:
+        """How the patient lay (HFS, ...); None if the data do not say."""
+        ...
+
+    @property
+    def water_attenuation(self) -> float | None:
+        """Linear attenuation coefficient of water in 1/mm that the data are calibrated to; None if they do not say."""
+        ...
+
+    @property
+    def record(self) -> VolumeRecord | None:
+        """The DICOM series that they come from and what was done so far; None where there is none."""
+        ...
+
+    def read(self, start: int, stop: int) -> NDArray[np.float32]:
+        """Return the line integrals of views `start` to `stop` (not included), [view, row, column].
+
+        A ray without a measurement (no photon at all) is infinite, a broken one is not a number.
+
+        Raises
+        ------
+        InputError
+            They cannot be read.
+        """
+        ...

@@ -1,0 +1,142 @@
+"""The Reconstruction Toolkit (RTK) as the other modules here need it.
+
+RTK's fixed frame has the axis of rotation as y: its x, y, z are ours x, z, -y. Its volumes are therefore arrays
+``[-y, z, x]``. Importing it takes about ten seconds, which is why a stage does it while others still work.
+
+Source: RTK, openrtk.org; S. Rit et al., J. Phys.: Conf. Ser. 489 (2014) 012079.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clara_wf.reconstruction.geometry import Beam, Detector, ScanGeometry
+from clara_wf.reconstruction.grid import Grid
+from clara_wf.reconstruction.options import Filter
+
+Floats = NDArray[np.float32]
+
+#: What a parallel beam has for a distance to its source: RTK wants one, and does not use it.
+_ANY_DISTANCE = 1000.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Toolkit:
+    """RTK's classes for 32-bit floats."""
+
+    itk: Any
+    rtk: Any
+    image: Any  # itk.Image[float, 3]
+
+
+@cache
+def toolkit() -> Toolkit:
+    """Import RTK, once."""
+    import itk
+    from itk import RTK
+
+    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    itk.MultiThreaderBase.SetGlobalDefaultNumberOfThreads(threads)
+    return Toolkit(itk=itk, rtk=RTK, image=itk.Image[itk.F, 3])
+
+
+def scan(geometry: ScanGeometry) -> Any:  # noqa: ANN401 - RTK has no types
+    """Return a circular scan's geometry as RTK's own."""
+    found = toolkit().rtk.ThreeDCircularProjectionGeometry.New()
+    parallel = geometry.beam is Beam.PARALLEL
+    near = _ANY_DISTANCE if parallel else geometry.source_to_isocenter
+    for angle in geometry.angles:
+        found.AddProjectionInRadians(near, geometry.source_to_detector, float(angle))
+    return found
+
+
+@dataclass(eq=False)
+class Image:
+    """An array that RTK sees as an image, without a copy. Keep it for as long as RTK works on it."""
+
+    array: Floats
+    origin: Sequence[float]  # of x, y, z in RTK's frame, mm
+    spacing: Sequence[float]  # likewise
+    first: int = 0  # index of the first entry along the array's first axis
+    view: Any = field(init=False)  # the image
+
+    def __post_init__(self) -> None:
+        itk = toolkit().itk
+        self.array = np.ascontiguousarray(self.array, dtype=np.float32)
+        self.view = itk.image_view_from_array(self.array)
+        region = itk.ImageRegion[3]()
+        index, size = itk.Index[3](), itk.Size[3]()
+        for axis, (start, length) in enumerate(zip((0, 0, self.first), reversed(self.array.shape), strict=True)):
+            index[axis], size[axis] = start, length
+        region.SetIndex(index)
+        region.SetSize(size)
+        self.view.SetRegions(region)
+        self.view.SetOrigin(list(self.origin))
+        self.view.SetSpacing(list(self.spacing))
+
+
+def projection_image(detector: Detector, chunk: Floats, first: int = 0) -> Image:
+    """Show a range of views to RTK, which begins with the view `first`."""
+    return Image(
+        array=chunk,
+        origin=(
+            -detector.central_column * detector.column_spacing,
+            -detector.central_row * detector.row_spacing,
+            0.0,
+        ),
+        spacing=(detector.column_spacing, detector.row_spacing, 1.0),
+        first=first,
+    )
+
+
+def volume_image(grid: Grid, axial: float) -> Image:
+    """Make an empty volume on a grid, whose scan circles at `axial` mm."""
+    shape = (grid.matrix, grid.slices, grid.matrix)
+    return Image(
+        array=np.zeros(shape, np.float32),
+        origin=(grid.edge, grid.first - axial, grid.edge),
+        spacing=(grid.pixel, grid.thickness, grid.pixel),
+    )
+
+
+def slices_of(volume: Image) -> Floats:
+    """Return a volume of RTK's as ours, [slice, row, column] in the scanner frame; a view."""
+    return volume.array[::-1].transpose(1, 0, 2)
+
+
+def ramp(weighted: Any, kind: Filter, cutoff: float) -> Any:  # noqa: ANN401
+    """Filter projections along their rows by a ramp and its window; return the filter."""
+    found = toolkit().rtk.FFTRampImageFilter.New(weighted)
+    match kind:
+        case Filter.RAMP if cutoff < 1:
+            found.SetRamLakCutFrequency(cutoff)
+        case Filter.SHEPP_LOGAN:
+            found.SetSheppLoganCutFrequency(cutoff)
+        case Filter.COSINE:
+            found.SetCosineCutFrequency(cutoff)
+        case Filter.HANN:
+            found.SetHannCutFrequency(cutoff)
+        case _:
+            pass
+    return found
+
+
+def backproject(volume: Image, filtered: Any, geometry: Any) -> None:  # noqa: ANN401
+    """Add the backprojection of filtered views to a volume, in place."""
+    kit = toolkit()
+    found = kit.rtk.FDKBackProjectionImageFilter[kit.image, kit.image].New()
+    found.SetInput(0, volume.view)
+    found.SetInput(1, filtered)
+    found.SetGeometry(geometry)
+    found.InPlaceOn()
+    found.Update()
+    # In place: the result is in the same memory, and the image that went in has given it away.
+    volume.view = found.GetOutput()
+    volume.view.DisconnectPipeline()
