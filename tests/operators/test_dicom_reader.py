@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pydicom
 import pytest
+from ct_pd_files import SERIES, Scan
 
 from clara_wf.model.locks import Lock
 from clara_wf.operators.dicom_reader import arguments, execute
@@ -87,3 +88,21 @@ def test_the_log_tells_nothing_of_the_patient(app, capsys):
     output = capsys.readouterr()
     assert "1 not DICOM" in output.err
     assert not any(word in output.err + output.out for word in ("MARKER", "19661224"))
+
+
+def test_projections_become_a_stack(tmp_path, capsys):
+    Scan(tmp_path / "app" / "input").fill()
+    assert start(tmp_path / "app") == 0
+    assert f"series {SERIES}: 5 projections of 6x4" in messages(capsys.readouterr().err)
+    names = {path.name for path in (tmp_path / "app" / "output").iterdir()}
+    suffixes = ("mhd", "raw", "json", "geometry.json")
+    assert names == {"series.json", *(f"{SERIES}.{suffix}" for suffix in suffixes)}
+
+
+def test_missing_projections_are_named_and_passed_over_on_demand(tmp_path):
+    Scan(tmp_path / "app" / "input").fill().add(8)
+    assert start(tmp_path / "app") == 1
+    lock = tmp_path / "app" / "locks" / "reader.lock"
+    assert "projections 6 to 8 of 9 are missing" in lock.read_text()
+    lock.unlink()
+    assert start(tmp_path / "app", "--missing-projections", "reweight") == 0

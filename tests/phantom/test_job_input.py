@@ -14,6 +14,9 @@ from clara_wf.imaging.record import read_record
 from clara_wf.model.errors import UsageError
 from clara_wf.phantom import job_input
 from clara_wf.phantom.job_input import ensure_test_data, truth_of
+from clara_wf.phantom.scans import fan, parallel
+from clara_wf.reconstruction.dicom_ct_pd import open_ct_pd
+from clara_wf.reconstruction.stack import find_stacks
 
 from .conftest import COARSE
 
@@ -66,6 +69,53 @@ def test_the_reader_gets_a_series_and_the_writer_its_labels(tmp_path, coarse):
     # A SEG made of the labels refers to the very series that the reader's job has.
     uids = {pydicom.dcmread(path, stop_before_pixels=True).SOPInstanceUID for path in files}
     assert uids == {instance.sop_instance_uid for instance in record.source.instances}
+
+
+def test_a_reconstruction_gets_projections_and_the_truth_of_the_patient(tmp_path, coarse):
+    scan = parallel(6)
+    job = ensure(tmp_path, "recon", scan=scan)
+    (stack,) = find_stacks(job / "recon/input")
+    assert stack.name == "projections.mhd"
+    assert stack.geometry.angles == pytest.approx(scan.angles)
+    assert 4 < stack.read(0, 6).max() < 9
+    assert np.array_equal(read_volume(job / "truth/liver.mhd").array, coarse.labels.array)
+    assert truth_of(tmp_path, JOB, "recon") == job / "truth"
+
+
+def test_the_usual_projections_are_a_helix_that_sees_the_whole_grid(tmp_path, monkeypatch):
+    asked = []
+
+    def scanning(_anatomy, scan, **_options):
+        asked.append(scan)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(job_input, "acquisition", scanning)
+    with pytest.raises(KeyboardInterrupt):
+        ensure(tmp_path, "recon")
+    (scan,) = asked
+    assert scan.is_helical
+    assert scan.axial.min() < -150 < 159 < scan.axial.max()
+
+
+def test_the_reader_gets_projections_where_they_are_asked_for(tmp_path):
+    job = ensure(tmp_path, "dicom-reader", projections=True, scan=fan(12))
+    (series,) = open_ct_pd(job / "dicom-reader/input")
+    assert series.geometry.views == 12
+    before = contents(job)
+    ensure(tmp_path, "dicom-reader", projections=True, scan=fan(12))
+    assert contents(job) == before
+    # Another scan, or images, in their place: what is ours is made anew.
+    ensure(tmp_path, "dicom-reader", projections=True, scan=fan(13))
+    assert len(list((job / "dicom-reader/input").rglob("*.dcm"))) == 13
+    ensure(tmp_path, "dicom-reader")
+    assert len(list((job / "dicom-reader/input").rglob("*.dcm"))) == COARSE.shape[0]
+
+
+def test_projecting_says_how_far_it_is(tmp_path):
+    said = []
+    ensure(tmp_path, "recon", scan=fan(8), progress=lambda share, message: said.append((share, message)))
+    assert [share for share, _ in said] == sorted(share for share, _ in said)
+    assert "projecting the phantom, 50 % of 8 views" in [message for _, message in said]
 
 
 def test_a_second_call_touches_nothing(tmp_path):
@@ -157,7 +207,6 @@ def test_two_processes_at_once_make_it_once(tmp_path):
         (JOB, "../escape"),
         (JOB, "Upper"),
         (JOB, ""),
-        (JOB, "recon"),
     ],
 )
 def test_what_cannot_be_made_is_refused_and_leaves_no_trace(tmp_path, job_id, stage):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,12 +44,13 @@ class Labelled:
 
 @dataclass(frozen=True, kw_only=True)
 class Read:
-    """A volume that the reader made."""
+    """A volume that the reader or a reconstruction made."""
 
     name: str  # its header's name
     shape: tuple[int, ...]  # slices, rows, columns
-    spacing_mm: tuple[float, ...]  # likewise
-    orientation: str  # axial, coronal, sagittal, oblique
+    spacing_mm: tuple[float, ...]  # likewise; none of projections
+    orientation: str  # axial, coronal, sagittal, oblique; projections, whose shape is views, rows, columns
+    method: str = ""  # how it was reconstructed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +66,7 @@ class Outcome:
     """All that a job found."""
 
     labelled: tuple[Labelled, ...] = ()  # label maps of the last stage that made any
-    volumes: tuple[Read, ...] = ()  # of the reader
+    volumes: tuple[Read, ...] = ()  # of the reader and of reconstructions
     skipped: tuple[Skipped, ...] = ()  # of the reader and the segmenter
     files: tuple[str, ...] = ()  # of the last stage's output, relative to it
     previews: tuple[Path, ...] = ()  # pictures
@@ -90,7 +92,7 @@ def gather(plan: Plan) -> Outcome:
         previews = tuple(sorted(folder.glob("*preview.png"))) or previews
         of_reader, of_segmenter = (_read_summary(folder / name) for name in SUMMARIES)
         of_stage = _of_reader(of_reader)
-        read += of_stage[0]
+        read += [*of_stage[0], *_reconstructed(folder, known={volume.name for volume in read})]
         skipped += [*of_stage[1], *_of_segmenter(of_segmenter)]
     last = plan.output
     return Outcome(
@@ -102,17 +104,39 @@ def gather(plan: Plan) -> Outcome:
     )
 
 
-def _labelled(folder: Path) -> list[Labelled]:
+def _records(folder: Path) -> Iterator[tuple[Path, VolumeRecord]]:
+    """Yield the header and the record of each volume of a folder; a broken record is none."""
     from clara_wf.imaging.record import read_record
 
-    found = []
     for header in sorted(folder.glob("*.mhd")):
-        try:
+        with contextlib.suppress(VolumeError):
             record = read_record(header)
-        except VolumeError:
-            continue
-        if record is not None and record.kind == "labels":
-            found.append(_of_record(header, record))
+            if record is not None:
+                yield header, record
+
+
+def _labelled(folder: Path) -> list[Labelled]:
+    return [_of_record(header, record) for header, record in _records(folder) if record.kind == "labels"]
+
+
+def _reconstructed(folder: Path, *, known: set[str]) -> list[Read]:
+    """Return the volumes of a folder that were reconstructed; a stage behind may hand one on."""
+    from clara_wf.imaging.metaimage import read_volume
+
+    found = []
+    for header, record in _records(folder):
+        methods = [step.detail["method"] for step in record.provenance if "method" in step.detail]
+        if record.kind == "image" and methods and header.name not in known:
+            grid = read_volume(header).geometry
+            found.append(
+                Read(
+                    name=header.name,
+                    shape=grid.shape,
+                    spacing_mm=grid.spacing,
+                    orientation="axial",
+                    method=str(methods[-1]),
+                )
+            )
     return found
 
 
@@ -195,8 +219,12 @@ def _show_volumes(outcome: Outcome) -> None:
     table = Table("Volume", "Slices x rows x columns", "Spacing (mm)", "Orientation", box=None, pad_edge=False)
     for volume in outcome.volumes:
         shape = " x ".join(map(str, volume.shape))
-        table.add_row(volume.name, shape, " x ".join(f"{step:.2f}" for step in volume.spacing_mm), volume.orientation)
+        spacing = " x ".join(f"{step:.2f}" for step in volume.spacing_mm) or "-"
+        table.add_row(volume.name, shape, spacing, volume.orientation)
     results().print(table)
+    for volume in outcome.volumes:
+        if volume.method:
+            results().print(f"  {volume.name}: {volume.method}", markup=False)
 
 
 def _read_summary(file: Path) -> Mapping[str, Any]:
@@ -222,7 +250,7 @@ def _of_reader(summary: Mapping[str, Any]) -> tuple[list[Read], list[Skipped]]:
                     Read(
                         name=volume["name"],
                         shape=tuple(volume["shape"]),
-                        spacing_mm=tuple(volume["spacing_mm"]),
+                        spacing_mm=tuple(volume.get("spacing_mm", ())),
                         orientation=volume["orientation"],
                     )
                 )

@@ -11,15 +11,18 @@ from numpy.typing import NDArray
 from clara_wf.imaging.geometry import VolumeGeometry
 from clara_wf.imaging.metaimage import read_volume
 from clara_wf.imaging.record import read_record
+from clara_wf.imaging.volume import Volume
 from clara_wf.model.errors import GeometryError
 
 #: What the liver network reaches on the phantom; below it, something on this machine is wrong.
 LIVER_DICE_AT_LEAST = 0.94
+#: Where the phantom went through a scanner and a reconstruction first.
+RECONSTRUCTED_DICE_AT_LEAST = 0.90
 #: What the truth calls 2.
 _TUMOUR = "liver tumour"
 
 
-def compare(result: Path, truth: Path) -> dict[str, dict[str, Any]]:
+def compare(result: Path, truth: Path, *, same_grid: bool = True) -> dict[str, dict[str, Any]]:
     """Compare a label map with the truth.
 
     A liver holds its tumours: where the result tells them apart, both together are compared with the liver.
@@ -30,6 +33,9 @@ def compare(result: Path, truth: Path) -> dict[str, dict[str, Any]]:
         Header of a label map with its record.
     truth : Path
         Header of the truth: 0 background, 1 liver, 2 tumour.
+    same_grid : bool
+        Whether the result has to lie on the truth's grid. Without it, the result is looked up at the truth's voxels:
+        what it does not reach to counts as not found.
 
     Returns
     -------
@@ -43,7 +49,10 @@ def compare(result: Path, truth: Path) -> dict[str, dict[str, Any]]:
         The two do not lie on the same grid of the patient: slices were lost, flipped or moved.
     """
     found, true = read_volume(result), read_volume(truth)
-    if not found.geometry.is_close(true.geometry):
+    labels = np.asarray(found.array)
+    if not same_grid:
+        labels = _looked_up(found, true.geometry)
+    elif not found.geometry.is_close(true.geometry):
         raise GeometryError(
             f"{result.name} does not lie on the grid of the truth: shape {found.geometry.shape} at"
             f" {found.geometry.origin} instead of {true.geometry.shape} at {true.geometry.origin}"
@@ -52,11 +61,24 @@ def compare(result: Path, truth: Path) -> dict[str, dict[str, Any]]:
     names = {label.name: label.value for label in record.labels} if record else {}
     compared = {}
     if "liver" in names:
-        compared["liver"] = _compare(np.asarray(found.array) > 0, np.asarray(true.array) > 0, true.geometry)
+        compared["liver"] = _compare(labels > 0, np.asarray(true.array) > 0, true.geometry)
     if _TUMOUR in names:
-        tumour = np.asarray(found.array) == names[_TUMOUR]
+        tumour = labels == names[_TUMOUR]
         compared[_TUMOUR] = _compare(tumour, np.asarray(true.array) == 2, true.geometry)
     return compared
+
+
+def _looked_up(labels: Volume, grid: VolumeGeometry) -> NDArray[Any]:
+    """Return the label nearest to each voxel of another grid; 0 beyond the labels."""
+    looked_up = np.zeros(grid.shape, dtype=labels.array.dtype)
+    rows_and_columns = np.indices(grid.shape[1:]).reshape(2, -1).T
+    last = np.array(labels.geometry.shape) - 1
+    for index in range(grid.shape[0]):
+        voxels = np.column_stack([np.full(len(rows_and_columns), index), rows_and_columns])
+        nearest = np.rint(labels.geometry.world_to_index(grid.index_to_world(voxels))).astype(int)
+        inside = ((nearest >= 0) & (nearest <= last)).all(axis=1)
+        looked_up[index].reshape(-1)[inside] = labels.array[tuple(nearest[inside].T)]
+    return looked_up
 
 
 def _compare(found: NDArray[np.bool_], true: NDArray[np.bool_], geometry: VolumeGeometry) -> dict[str, Any]:

@@ -241,5 +241,35 @@ READ: dict[int, tuple[str, str]] = {
     0x52009230: ("SQ", "PerFrameFunctionalGroupsSequence"),
 }
 
+#: What DICOM-CT-PD, the format of projections, adds: its private attributes (Chen et al., Med Phys 42, 2015), whose VR
+#: may be unknown in the file and is the one here, and what else is read of a projection.
+CT_PD: dict[int, tuple[str, str]] = {
+    0x00080070: ("LO", "Manufacturer"),
+    0x00185100: ("CS", "PatientPosition"),
+    0x00200013: ("IS", "InstanceNumber"),
+    0x70291002: ("FL", "DetectorElementTransverseSpacing"),
+    0x70291006: ("FL", "DetectorElementAxialSpacing"),
+    0x7029100B: ("CS", "DetectorShape"),
+    0x70291010: ("US", "NumberofDetectorRows"),
+    0x70291011: ("US", "NumberofDetectorColumns"),
+    0x70311001: ("FL", "DetectorFocalCenterAngularPosition"),
+    0x70311002: ("FL", "DetectorFocalCenterAxialPosition"),
+    0x70311003: ("FL", "DetectorFocalCenterRadialDistance"),
+    0x70311031: ("FL", "ConstantRadialDistance"),
+    0x70311033: ("FL", "DetectorCentralElement"),
+    0x7033100B: ("FL", "SourceAngularPositionShift"),
+    0x7033100C: ("FL", "SourceAxialPositionShift"),
+    0x7033100D: ("FL", "SourceRadialDistanceShift"),
+    0x7033100E: ("CS", "FlyingFocalSpotMode"),
+    0x70331063: ("US", "SpectrumIndex"),
+    0x70371009: ("CS", "TypeofProjectionData"),
+    0x7037100A: ("CS", "TypeofProjectionGeometry"),
+    0x70391009: ("CS", "LogFlag"),
+    0x70411001: ("DS", "WaterAttenuationCoefficient"),
+}
+
+#: What is read of every file: it may be a projection.
+FILE: dict[int, tuple[str, str]] = READ | CT_PD
+
 #: Tags by keyword, so that code reads as the standard does.
-TAG: dict[str, int] = {keyword: tag for table in (KEPT, READ) for tag, (_, keyword) in table.items()}
+TAG: dict[str, int] = {keyword: tag for table in (KEPT, FILE) for tag, (_, keyword) in table.items()}

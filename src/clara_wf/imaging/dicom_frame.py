@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from clara_wf.imaging.dicom_header import Header
+from clara_wf.imaging.dicom_header import NATIVE, Header
 from clara_wf.imaging.dicom_states import FileFault, FileState
 
 #: Planes with a longer side are no CT, MR or PET slice, and a lie about the size must not reserve gigabytes.
@@ -59,8 +59,8 @@ class PixelFormat:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Frame:
-    """One plane of pixels: where it is, and how its stored values become real ones."""
+class Pixels:
+    """One plane of pixels: where it lies in its file, and how its stored values become real ones."""
 
     path: Path  # the file
     sop_class_uid: str
@@ -68,14 +68,20 @@ class Frame:
     number: int | None  # frame number from 1; None for a file of one frame
     format: PixelFormat
     offset: int | None  # bytes from the file's begin; None if pydicom has to decode the frame
+    slope: float  # real = stored * slope + intercept
+    intercept: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Frame(Pixels):
+    """A plane of pixels with a place in the patient."""
+
     position: Vector  # LPS mm of the first pixel's centre
     row_direction: Vector  # unit vector along which the column index grows
     column_direction: Vector  # unit vector along which the row index grows
     spacing: tuple[float, float]  # mm between rows, between columns
     thickness: float | None  # SliceThickness, mm
     gap: float | None  # SpacingBetweenSlices, mm
-    slope: float  # real = stored * slope + intercept
-    intercept: float
     padding: tuple[int, int] | None  # stored values from, to, that are no part of the image
     times: Mapping[str, str] = field(default_factory=dict)  # values of TIME_KEYS
 
@@ -102,6 +108,13 @@ def read_format(header: Header) -> PixelFormat:
         high_bit=high,
         signed=signed == 1,
     )
+
+
+def native_offset(header: Header) -> int | None:
+    """Return where the pixels of a file of one frame begin; None if pydicom has to decode them."""
+    if header.pixels is None or header.pixels.length is None or header.syntax not in NATIVE:
+        return None
+    return header.pixels.offset
 
 
 def check_position(numbers: tuple[float, ...]) -> Vector:

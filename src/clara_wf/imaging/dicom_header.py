@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
-from clara_wf.imaging.dicom_attributes import READ, TAG
+from clara_wf.imaging.dicom_attributes import FILE, READ, TAG
 from clara_wf.imaging.dicom_states import FileFault, FileState
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ _SHORT_VRS: Final = frozenset(
 _BINARY: Final = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d", "US or SS": "H"}
 _PIXEL_DATA: Final = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 _ITEM, _ITEM_END, _SEQUENCE_END, _UNDEFINED = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD, 0xFFFFFFFF
+#: Groups with an odd number are private; a program that does not know them rewrites their elements as UN.
+_PRIVATE: Final = 0x10000
 #: A window onto the file: most headers fit, and reading it costs microseconds.
 _WINDOW = 32768
 #: pydicom leaves longer values in the file until they are asked for.
@@ -238,7 +240,7 @@ def _elements(  # noqa: C901, PLR0912 - one loop over bytes, which is what makes
     explicit: bool,
 ) -> PixelData | None:
     """Walk over the data set's first level into `found`; `data` is a window onto the file that begins at `base`."""
-    words = _READ_WORDS if wanted is READ else _words(wanted)
+    words = _FILE_WORDS if wanted is FILE else _words(wanted)
     base = 0
     short = struct.Struct("<I2sH").unpack_from
     long = struct.Struct("<I").unpack_from
@@ -265,15 +267,16 @@ def _elements(  # noqa: C901, PLR0912 - one loop over bytes, which is what makes
             tag = (word & 0xFFFF) << 16 | word >> 16
             if tag in _PIXEL_DATA:
                 return PixelData(tag=tag, offset=base + at, length=None if length == _UNDEFINED else length)
-            if vr == b"UN" and tag in wanted:
+            unknown = vr == b"UN"
+            if unknown and tag in wanted and not tag & _PRIVATE:
                 raise _Unusual
             if length == _UNDEFINED:
                 # Items in UN are always implicit (PS3.5 section 6.2.2, note 1).
-                length = _end_of_sequence(handle, base + at, explicit=explicit and vr != b"UN") - base - at
+                length = _end_of_sequence(handle, base + at, explicit=explicit and not unknown) - base - at
             if tag in wanted and base + at + length <= size:
                 inside = at + length <= len(data)
                 value = data[at : at + length] if inside else os.pread(handle, length, base + at)
-                found[tag] = (vr.decode() if explicit else wanted[tag][0], value)
+                found[tag] = (vr.decode() if explicit and not unknown else wanted[tag][0], value)
         at += length
         if at > len(data):
             if base + at > size:
@@ -286,7 +289,7 @@ def _words(wanted: Iterable[int]) -> frozenset[int]:
     return frozenset((tag & 0xFFFF) << 16 | tag >> 16 for tag in (*wanted, *_PIXEL_DATA))
 
 
-_READ_WORDS: Final = _words(READ)
+_FILE_WORDS: Final = _words(FILE)
 
 
 def _end_of_sequence(handle: int, at: int, *, explicit: bool, depth: int = 1) -> int:

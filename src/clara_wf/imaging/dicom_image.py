@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from clara_wf.imaging.dicom_attributes import TAG
+from clara_wf.imaging.dicom_attributes import FILE, TAG
 from clara_wf.imaging.dicom_frame import (
     MAX_SIDE,
     TIME_KEYS,
@@ -17,18 +17,19 @@ from clara_wf.imaging.dicom_frame import (
     check_position,
     check_slope,
     check_spacing,
+    native_offset,
     read_format,
     read_padding,
 )
 from clara_wf.imaging.dicom_header import (
     DEFLATED,
-    NATIVE,
     Header,
     HeaderFault,
     check_fragments,
     parse_text,
     read_header,
 )
+from clara_wf.imaging.dicom_projection import Projection, is_projection, read_projection
 from clara_wf.imaging.dicom_states import FileFault, FileState
 
 #: What a UID may be (PS3.5 section 9.1). Zeros in front of a component are wrong but common, and do no harm.
@@ -58,7 +59,7 @@ class DicomFile:
 
     name: str  # relative to the folder that was read
     path: Path
-    state: FileState  # READ as long as nothing speaks against it
+    state: FileState  # READ or PROJECTION as long as nothing speaks against it
     reason: str = ""  # why it is not read
     damages: bool = False  # its series lacks a slice without it
     series_uid: str = ""
@@ -73,6 +74,7 @@ class DicomFile:
     units: str = ""
     rescaled: bool = False  # it says how its stored values become real ones
     frames: tuple[Frame, ...] = ()
+    projection: Projection | None = None
 
 
 def is_uid(text: str) -> bool:
@@ -83,7 +85,7 @@ def is_uid(text: str) -> bool:
 def read_file(path: Path, name: str) -> DicomFile:
     """Read what a regular file is. What is wrong with it is said by its state, not by an exception."""
     try:
-        header = read_header(path)
+        header = read_header(path, FILE)
     except HeaderFault as fault:
         return _described(fault.part, name, fault.state, fault.message, damages=True)
     except FileFault as fault:
@@ -92,6 +94,8 @@ def read_file(path: Path, name: str) -> DicomFile:
         reason = exc.strerror or "the system refuses to read it"
         return DicomFile(name=name, path=path, state=FileState.UNREADABLE, reason=reason)
     try:
+        if is_projection(header):
+            return _described(header, name, FileState.PROJECTION, projection=_projection(header))
         _check_kind(header)
         _check_uids(header)
         frames = _frames(header)
@@ -113,6 +117,7 @@ def _described(
     *,
     damages: bool = False,
     frames: tuple[Frame, ...] = (),
+    projection: Projection | None = None,
 ) -> DicomFile:
     element = header.elements.get
     series, study = header.text("SeriesInstanceUID"), header.text("StudyInstanceUID")
@@ -137,6 +142,7 @@ def _described(
         units="" if units == "US" else units,
         rescaled=bool(element(TAG["RescaleIntercept"], ("", b""))[1].strip(b" \0")),
         frames=frames,
+        projection=projection,
     )
 
 
@@ -184,6 +190,18 @@ def _check_uids(header: Header) -> None:
             raise FileFault(FileState.REFUSED, f"{keyword} is no UID (digits and dots, at most 64)")
 
 
+def _projection(header: Header) -> Projection:
+    if header.pixels is None or header.pixels.tag != 0x7FE00010:
+        raise FileFault(FileState.REFUSED, "it describes a projection but has no pixel data of whole numbers")
+    _check_uids(header)
+    if header.integer("NumberOfFrames", 1) != 1:
+        raise FileFault(FileState.REFUSED, "a projection of several frames is not supported")
+    pixel_format = read_format(header)
+    _check_length(header, pixel_format, 1)
+    check_fragments(header)
+    return read_projection(header, pixel_format)
+
+
 def _frames(header: Header) -> tuple[Frame, ...]:
     if "ModalityLUTSequence" in header:
         raise FileFault(FileState.REFUSED, "its values go through a Modality LUT, which is not supported")
@@ -227,7 +245,6 @@ def _single_frame(header: Header, pixel_format: PixelFormat) -> Frame:
         missing = "ImageOrientationPatient" if position else "ImagePositionPatient"
         raise FileFault(FileState.REFUSED, f"{missing} is missing: where it is in the patient is not known")
     row, column = check_directions(directions)
-    native = header.syntax in NATIVE and header.pixels is not None and header.pixels.length is not None
     slope = header.number("RescaleSlope")
     return Frame(
         path=header.path,
@@ -235,7 +252,7 @@ def _single_frame(header: Header, pixel_format: PixelFormat) -> Frame:
         sop_instance_uid=header.text("SOPInstanceUID"),
         number=None,
         format=pixel_format,
-        offset=header.pixels.offset if native and header.pixels is not None else None,
+        offset=native_offset(header),
         position=check_position(position),
         row_direction=row,
         column_direction=column,

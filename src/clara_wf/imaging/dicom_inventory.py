@@ -8,15 +8,20 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
 from clara_wf.imaging.dicom_frame import Frame
 from clara_wf.imaging.dicom_image import DicomFile, read_file
 from clara_wf.imaging.dicom_pixels import stored_values
+from clara_wf.imaging.dicom_projection import Projection
 from clara_wf.imaging.dicom_states import FileFault, FileState
 from clara_wf.imaging.folder import find_files
 from clara_wf.model.errors import DicomError, InputError
+
+#: Files that a volume or a stack of projections can be made of.
+_USED: Final = frozenset({FileState.READ, FileState.PROJECTION})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +36,17 @@ class Series:
     def images(self) -> tuple[DicomFile, ...]:
         """The files whose frames may be slices of a volume."""
         return tuple(file for file in self.files if file.state is FileState.READ)
+
+    @property
+    def planes(self) -> int:
+        """The number of planes to be read: frames and projections."""
+        return sum(len(file.frames) for file in self.images) + len(self.projections)
+
+    @property
+    def projections(self) -> tuple[Projection, ...]:
+        """The views of a scan that stand in the files, by their number."""
+        found = (file.projection for file in self.files if file.state is FileState.PROJECTION)
+        return tuple(sorted(filter(None, found), key=lambda projection: projection.instance_number))
 
 
 def take_inventory(folder: Path) -> list[DicomFile]:
@@ -86,12 +102,13 @@ def group_series(files: Iterable[DicomFile]) -> list[Series]:
 
 def _judged(uid: str, files: Sequence[DicomFile]) -> Series:
     kept, fault = _without_duplicates(files)
-    images = [file for file in kept if file.state is FileState.READ]
+    images = [file for file in kept if file.state in _USED]
+    of = "projections" if any(file.state is FileState.PROJECTION for file in kept) else "images"
     damaged = [file for file in kept if file.damages]
     if damaged:
         kinds = Counter(file.reason for file in damaged)
         reasons = "; ".join(f"{count}x {reason}" if count > 1 else reason for reason, count in kinds.most_common(3))
-        fault = f"{len(damaged)} of its {len(images) + len(damaged)} images cannot be used ({reasons})"
+        fault = f"{len(damaged)} of its {len(images) + len(damaged)} {of} cannot be used ({reasons})"
     for what, values in (
         ("patients", {file.patient_id for file in images}),
         # Within one series a scanner writes a name in one way; anonymised patients may share an id.
@@ -99,12 +116,13 @@ def _judged(uid: str, files: Sequence[DicomFile]) -> Series:
         ("studies", {file.study_uid for file in images}),
         ("frames of reference", {file.frame_of_reference_uid for file in images}),
         ("modalities", {file.modality for file in images}),
+        ("kinds, images and projections", {file.state for file in images}),
     ):
         if len(values) > 1:
-            fault = f"its images belong to {len(values)} {what}"
+            fault = f"its {of} belong to {len(values)} {what}"
             break
     if len({file.rescaled for file in images}) > 1:
-        fault = "some of its images have a RescaleIntercept and others have none: their values cannot be compared"
+        fault = f"some of its {of} have a RescaleIntercept and others have none: their values cannot be compared"
     return Series(uid=uid, files=tuple(kept), fault=fault)
 
 
@@ -115,8 +133,8 @@ def _without_duplicates(files: Sequence[DicomFile]) -> tuple[list[DicomFile], st
     fault = ""
     for file in files:
         uid = file.sop_instance_uid
-        if file.state is not FileState.READ or uid not in first:
-            if file.state is FileState.READ:
+        if file.state not in _USED or uid not in first:
+            if file.state in _USED:
                 first[uid] = file
             kept.append(file)
         elif _same(first[uid], file):
@@ -134,7 +152,7 @@ def _same(one: DicomFile, other: DicomFile) -> bool:
     try:
         if filecmp.cmp(one.path, other.path, shallow=False):
             return True
-        return len(one.frames) == len(other.frames) and all(map(_same_frame, one.frames, other.frames))
+        return len(one.frames) == len(other.frames) > 0 and all(map(_same_frame, one.frames, other.frames))
     except (FileFault, OSError):
         return False
 

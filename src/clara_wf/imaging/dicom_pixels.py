@@ -23,7 +23,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from clara_wf.imaging.dicom_frame import Frame, PixelFormat
+from clara_wf.imaging.dicom_frame import Frame, PixelFormat, Pixels
 from clara_wf.imaging.dicom_header import DEFLATED, EXPLICIT_BIG
 from clara_wf.imaging.dicom_states import FileFault, FileState
 
@@ -52,7 +52,7 @@ _DECODER_FAULTS: Final = (
 class FrameFault(FileFault):
     """The pixels of one frame cannot be read."""
 
-    def __init__(self, frame: Frame, state: FileState, reason: str) -> None:
+    def __init__(self, frame: Pixels, state: FileState, reason: str) -> None:
         super().__init__(state, reason)
         self.frame = frame
 
@@ -151,7 +151,7 @@ def _dtype(pixel_format: PixelFormat) -> np.dtype[Any]:
     return np.dtype(f"<{'i' if pixel_format.signed else 'u'}{pixel_format.bits_allocated // 8}")
 
 
-def _load(frame: Frame, buffer: NDArray[Any]) -> None:
+def _load(frame: Pixels, buffer: NDArray[Any]) -> None:
     """Read the pixels of a frame that is not compressed."""
     try:
         handle = os.open(frame.path, os.O_RDONLY | os.O_CLOEXEC)
@@ -166,7 +166,7 @@ def _load(frame: Frame, buffer: NDArray[Any]) -> None:
     _drop_unused_bits(frame.format, buffer, frame.format.high_bit)
 
 
-def _decoded(frames: Sequence[Frame]) -> Iterator[NDArray[Any]]:
+def _decoded(frames: Sequence[Pixels]) -> Iterator[NDArray[Any]]:
     """Decode frames of one file."""
     from pydicom import dcmread  # here, since most series do not need it
     from pydicom.pixels.utils import iter_pixels
@@ -213,8 +213,8 @@ def _plugin(syntax: str) -> str:
     return next((name for name in plugins if name != "gdcm"), "")
 
 
-def stored_values(frame: Frame) -> NDArray[Any]:
-    """Return a frame's stored values [row, column], without the bits that mean nothing.
+def stored_values(frame: Pixels) -> NDArray[Any]:
+    """Return a plane's stored values [row, column], without the bits that mean nothing.
 
     Raises
     ------

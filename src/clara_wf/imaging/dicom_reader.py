@@ -3,6 +3,8 @@
 Each series gives `<SeriesInstanceUID>.mhd`, `.raw` and `.json`. A series that holds several stacks (directions, times,
 echoes, sizes) gives one volume each: the largest has the plain name, the others `<SeriesInstanceUID>_2`, `_3`, ...; an
 underscore, since `<UID>.2` may well be another series.
+
+A series of projections (DICOM-CT-PD) is gathered here, and left to who knows what a scan is: see `ProjectionReader`.
 """
 
 from __future__ import annotations
@@ -36,6 +38,9 @@ from clara_wf.model.errors import ClaraError, DicomError, GeometryError, InputEr
 
 _RESAMPLE: Final = "Pass --resample to have it resampled to a regular grid"
 Progress = Callable[[float, str], None]
+#: Makes a stack of a series of projections, at a path whose name ends in .mhd, and is to say how many views are done;
+#: raises an InputError that says why it cannot.
+ProjectionReader = Callable[[Series, Path, Callable[[int], None]], VolumeReport]
 
 
 def _silent(fraction: float, message: str) -> None:
@@ -48,6 +53,7 @@ def read_folder(
     *,
     resample: bool = False,
     only_series: Collection[str] = (),
+    read_projections: ProjectionReader | None = None,
     stage: str = "dicom-reader",
     progress: Progress = _silent,
 ) -> ReadReport:
@@ -63,6 +69,8 @@ def read_folder(
         Bring slices that lie unevenly or sheared onto a regular grid (see `dicom_regrid`) instead of refusing them.
     only_series : collection of str
         SeriesInstanceUIDs; none is all.
+    read_projections : callable
+        Makes stacks of series of projections; without it they are passed over.
     stage : str
         Who is noted in the records' provenance.
     progress : callable
@@ -93,9 +101,9 @@ def read_folder(
         write_report(output, make_report(files, refused), options)
         raise
     progress(0.1, f"{len(files)} files, {len(all_series)} series")
-    job = _Job(output, resample=resample, stage=stage, started=started, progress=progress)
+    job = _Job(output, resample, read_projections, stage=stage, started=started, progress=progress)
     chosen = [series for series in all_series if not only_series or series.uid in only_series]
-    job.total = sum(len(file.frames) for series in chosen for file in series.images) or 1
+    job.total = sum(series.planes for series in chosen) or 1
     outcomes = tuple(job.read_series(series) if series in chosen else _not_selected(series) for series in all_series)
     report = make_report(files, outcomes)
     write_report(output, report, options)
@@ -135,9 +143,19 @@ def _nothing_read(report: ReadReport, only_series: Collection[str], faults: Mapp
 class _Job:
     """One reading of a folder: what all its series have in common."""
 
-    def __init__(self, output: Path, *, resample: bool, stage: str, started: float, progress: Progress) -> None:
+    def __init__(
+        self,
+        output: Path,
+        resample: bool,
+        read_projections: ProjectionReader | None,
+        *,
+        stage: str,
+        started: float,
+        progress: Progress,
+    ) -> None:
         self._output = output
         self._resample = resample
+        self._read_projections = read_projections
         self._stage = stage
         self._started = started
         self._progress = progress
@@ -147,6 +165,8 @@ class _Job:
 
     def read_series(self, series: Series) -> SeriesReport:
         """Make the volumes of a series."""
+        if series.projections and not series.fault:
+            return self._read_scan(series)
         if not series.images and not series.fault:
             refused = [file.reason for file in series.files if file.state is FileState.REFUSED]
             state = SeriesState.REFUSED if refused else SeriesState.SKIPPED
@@ -168,6 +188,26 @@ class _Job:
         if len(reasons) == len(volumes):
             state = SeriesState.REFUSED
         return SeriesReport(series=series, state=state, reason="; ".join(reasons), volumes=tuple(volumes))
+
+    def _read_scan(self, series: Series) -> SeriesReport:
+        if self._read_projections is None:
+            return SeriesReport(series=series, state=SeriesState.SKIPPED, reason="projections, no slices of a volume")
+        try:
+            report = self._read_projections(series, self._output / f"{series.uid}.mhd", self._report_slices)
+        except InputError as fault:
+            self.faults[series.uid] = fault
+            report = VolumeReport(
+                path=None,
+                sources=frozenset(projection.path for projection in series.projections),
+                orientation="projections",
+                split="",
+                slices=len(series.projections),
+                reason=fault.message,
+                broken={fault.frame.path: (fault.state, fault.message)} if isinstance(fault, FrameFault) else None,
+            )
+        self._done += len(series.projections)
+        state = SeriesState.REFUSED if report.path is None else SeriesState.READ
+        return SeriesReport(series=series, state=state, reason=report.reason, volumes=(report,))
 
     def _read_stack(self, series: Series, stack: Stack, path: Path) -> VolumeReport:
         verdict = check_stack(stack)

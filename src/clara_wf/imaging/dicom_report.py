@@ -9,6 +9,8 @@
                  "volumes": [{"name": "<uid>.mhd" or null, "reason", "orientation", "split", "slices",
                               "shape": [slices, rows, columns], "spacing_mm": [slice, row, column],
                               "extent_mm": [likewise], "origin_mm": [x, y, z], "dtype", "resampled", "notes": [...]}]}],
+                                                                # of projections: "orientation": "projections",
+                                                                # "slices": views, "shape": [views, rows, columns]
      "files": [{"path", "state", "reason", "series_uid"}]}      # path: relative to the folder that was read
 
 It is a file of the payload, not a log. Even so, free text of the files (descriptions, names, ids) is not repeated.
@@ -44,8 +46,9 @@ class VolumeReport:
     split: str  # what tells it from other stacks at the same places
     slices: int  # that the series has for it
     reason: str = ""  # why it was refused
-    geometry: VolumeGeometry | None = None  # None if it was refused
-    dtype: str = ""  # int16 or float32
+    geometry: VolumeGeometry | None = None  # None if it was refused, or is a stack of projections
+    projections: tuple[int, int, int] | None = None  # views, rows and columns of such a stack
+    dtype: str = ""  # int16 or float32; uint16 of projections
     resampled: bool = False
     notes: tuple[str, ...] = ()  # a sentence each
     broken: Mapping[Path, tuple[FileState, str]] | None = None  # files whose pixels cannot be read, and why
@@ -65,7 +68,7 @@ class SeriesReport:
         states = {}
         for file in self.series.files:
             state, reason = file.state, file.reason
-            if state is FileState.READ:
+            if state in {FileState.READ, FileState.PROJECTION}:
                 state, reason = self._image_state(file)
             states[file.name] = (state, reason)
         return states
@@ -79,7 +82,7 @@ class SeriesReport:
                 return volume.broken[file.path]
             if file.path in volume.sources:
                 if volume.path is not None:
-                    return FileState.READ, ""
+                    return file.state, ""
                 reasons.append(volume.reason)
         return FileState.REFUSED, file.reason or f"its series is refused: {(reasons or [self.reason])[0]}"
 
@@ -159,6 +162,8 @@ def _volume_json(volume: VolumeReport) -> dict[str, Any]:
         "resampled": volume.resampled,
         "notes": list(volume.notes),
     }
+    if volume.projections is not None:
+        content["shape"] = list(volume.projections)
     grid = volume.geometry
     if grid is not None:
         content |= {

@@ -11,6 +11,7 @@ class FileState(StrEnum):
     """What became of a file. Every file found has exactly one."""
 
     READ = "read"  # its pixels are in a volume
+    PROJECTION = "projection"  # its rays are in a stack of projections
     REFUSED = "refused"  # an image that cannot be used, or one of a series that cannot
     LOCALIZER = "localizer"  # an overview image, no slice of the volume
     SECONDARY_CAPTURE = "secondary capture"  # a screen-shot or a scan of paper

@@ -20,7 +20,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-
 from clara_wf import __version__
 from clara_wf.imaging.derivation import Written
 from clara_wf.imaging.derived_series import write_derived_series

@@ -188,22 +188,22 @@ class _Scan:
         )
 
     def _position(self) -> str:
-        position = self.context.options.patient_position or self.projections.patient_position
+        position: str | None = self.context.options.patient_position or self.projections.patient_position
         if not position:
             raise InputError(
                 f"{self.projections.name} does not say how the patient lay, so left and right are unknown",
                 remedy="State it, by --patient-position HFS for example",
             )
-        return str(position)
+        return position
 
     def _water(self) -> float:
-        water = self.context.options.water_mu or self.projections.water_attenuation
+        water: float | None = self.context.options.water_mu or self.projections.water_attenuation
         if not water:
             raise InputError(
                 f"{self.projections.name} does not say the attenuation of water, so there are no Hounsfield units",
                 remedy="State it in 1/mm, by --water-mu 0.0192 for example",
             )
-        return float(water)
+        return water
 
 
 if __name__ == "__main__":

@@ -129,18 +129,25 @@ def write_ct_series(folder: Path, volume: Volume, *, seed: int = 0) -> list[Path
 
 def _template(geometry: VolumeGeometry, name: str, seed: int) -> Dataset:
     """Return all that the images of a series have in common."""
+    dataset = new_dataset()
+    describe_study(dataset, name, seed)
+    _describe_grid(dataset, geometry)
+    return dataset
+
+
+def new_dataset() -> Dataset:
+    """Return an empty dataset that will be a CT image, explicit little-endian."""
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.MediaStorageSOPClassUID = CTImageStorage
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     dataset.file_meta.ImplementationClassUID = UID(_IMPLEMENTATION_UID)
     dataset.file_meta.ImplementationVersionName = "CLARA_WF_PHANTOM"
-    _describe_study(dataset, name, seed)
-    _describe_grid(dataset, geometry)
     return dataset
 
 
-def _describe_study(dataset: Dataset, name: str, seed: int) -> None:
+def describe_study(dataset: Dataset, name: str, seed: int) -> None:
+    """Say what nobody's study a dataset belongs to; its identifiers follow from `name`."""
     dataset.SpecificCharacterSet = "ISO_IR 192"
     dataset.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
     dataset.SOPClassUID = CTImageStorage

@@ -9,21 +9,30 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import re
 import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from clara_wf.imaging.geometry import VolumeGeometry
 from clara_wf.model.errors import UsageError
 from clara_wf.model.files import UNFINISHED, fsync, write_atomically
+from clara_wf.phantom.acquisition import acquisition
 from clara_wf.phantom.dicom_series import write_ct_series
-from clara_wf.phantom.patient import EVERYDAY, Phantom, make_phantom
+from clara_wf.phantom.patient import EVERYDAY, Phantom, make_anatomy, make_phantom
+from clara_wf.phantom.projection_series import write_projection_series
+from clara_wf.phantom.projection_volume import write_projection_volume
+from clara_wf.phantom.scans import helical
 from clara_wf.phantom.volume_input import generator_sha256, write_labels_input, write_truth, write_volume_input
+from clara_wf.reconstruction.geometry import ScanGeometry
+from clara_wf.reconstruction.stack import Calibration, geometry_json
 
 #: Called with the share done (0 to 1) and what is being done.
 Progress = Callable[[float, str], None]
@@ -32,14 +41,39 @@ _STAGE_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _LOCK = ".test-data.lock"
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Wanted:
+    """What an input is made of."""
+
+    first_stage: str
+    seed: int
+    geometry: VolumeGeometry  # of image and truth
+    scan: ScanGeometry | None  # of the projections; None: there are none
+
+    def made_by(self) -> dict[str, Any]:
+        """Return what the stamp tells of it, as JSON types."""
+        said: dict[str, Any] = {
+            "generator": generator_sha256(),
+            "seed": self.seed,
+            "affine": self.geometry.affine.tolist(),
+            "shape": list(self.geometry.shape),
+        }
+        if self.scan is not None:
+            content = geometry_json(self.scan, patient_position=None, calibration=Calibration())
+            said["scan"] = hashlib.sha256(json.dumps(content).encode()).hexdigest()
+        return said
+
+
 def ensure_test_data(
     root: Path,
     job_id: str,
     first_stage: str,
     *,
+    projections: bool = False,
     progress: Progress | None = None,
     seed: int = 0,
     geometry: VolumeGeometry = EVERYDAY,
+    scan: ScanGeometry | None = None,
 ) -> Path:
     """Make what a test job starts from, unless it is there.
 
@@ -51,11 +85,15 @@ def ensure_test_data(
         A UUID; the job's folder.
     first_stage
         What the job starts with. `dicom-reader` gets a CT series, `dicom-writer` the true labels (`recon.seg.mhd`),
-        every other stage the image as a volume (`recon.mhd`).
+        `recon` projections (`projections.mhd`), every other stage the image as a volume (`recon.mhd`).
+    projections
+        Whether `dicom-reader` gets a series of projections instead: the same scan, as DICOM-CT-PD.
     progress
         Told about each step.
     seed, geometry
-        Of the phantom.
+        Of the phantom; truth and image lie on this grid.
+    scan
+        Of the projections; the helical one if None.
 
     Returns
     -------
@@ -65,7 +103,7 @@ def ensure_test_data(
     Raises
     ------
     UsageError
-        The job id is no UUID, the stage's name cannot be one, or there are no test data for the stage.
+        The job id is no UUID, or the stage's name cannot be one.
     OSError
         The folder cannot be written, or the disk is full; nothing half-made is left in place.
     """
@@ -75,19 +113,15 @@ def ensure_test_data(
         raise UsageError(
             f"{first_stage!r} cannot be the name of a stage", remedy="Use lower-case letters, digits and -"
         )
-    if first_stage == "recon":
-        raise UsageError(
-            "there are no test data for a job that starts with recon",
-            remedy="Put projections of your own in recon/input",
-        )
     job.mkdir(parents=True, exist_ok=True)
     stage = job / first_stage
-    made_by: dict[str, Any] = {
-        "generator": generator_sha256(),
-        "seed": seed,
-        "affine": geometry.affine.tolist(),
-        "shape": list(geometry.shape),
-    }
+    wanted = _Wanted(
+        first_stage=first_stage,
+        seed=seed,
+        geometry=geometry,
+        scan=(scan or helical()) if first_stage == "recon" or (first_stage == "dicom-reader" and projections) else None,
+    )
+    made_by = wanted.made_by()
     if not _is_wanted(stage, made_by):
         return job
     with _alone(job / _LOCK, report):
@@ -96,7 +130,7 @@ def ensure_test_data(
         if not _is_wanted(stage, made_by):  # another process has made it meanwhile
             return job
         with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=job) as temporary:
-            _make(Path(temporary), first_stage, seed, geometry, report)
+            _make(Path(temporary), wanted, report)
             _place(Path(temporary), job, stage, made_by)
     report(1.0, "test data are ready")
     return job
@@ -146,17 +180,21 @@ def _is_wanted(stage: Path, made_by: dict[str, Any]) -> bool:
     return bool(stamp.get("made_by") != made_by and stamp.get("files") == _fingerprint(folder))
 
 
-def _make(folder: Path, first_stage: str, seed: int, geometry: VolumeGeometry, report: Progress) -> None:
+def _make(folder: Path, wanted: _Wanted, report: Progress) -> None:
     report(0.05, "making the phantom")
-    phantom = make_phantom(geometry, seed=seed)
-    report(0.6, "writing the phantom")
+    phantom = make_phantom(wanted.geometry, seed=wanted.seed)
     (folder / "input").mkdir()
-    _write_input(folder / "input", first_stage, phantom)
+    if wanted.scan is None:
+        report(0.6, "writing the phantom")
+        _write_input(folder / "input", wanted.first_stage, phantom)
+    else:
+        _write_projections(folder / "input", wanted, wanted.scan, report)
     report(0.9, "writing its truth")
     (folder / "truth").mkdir()
     write_truth(folder / "truth", phantom)
-    for path in folder.rglob("*"):
-        fsync(path)
+    # A series of projections is thousands of files: at once, they share the disk's waits.
+    with ThreadPoolExecutor(max_workers=16) as pool:
+        list(pool.map(fsync, folder.rglob("*")))
 
 
 def _write_input(folder: Path, first_stage: str, phantom: Phantom) -> None:
@@ -166,6 +204,15 @@ def _write_input(folder: Path, first_stage: str, phantom: Phantom) -> None:
         write_labels_input(folder, phantom)
     else:
         write_volume_input(folder, phantom)
+
+
+def _write_projections(folder: Path, wanted: _Wanted, scan: ScanGeometry, report: Progress) -> None:
+    def progress(share: float) -> None:
+        report(0.1 + 0.8 * share, f"projecting the phantom, {int(share * 4) * 25} % of {scan.views} views")
+
+    made = acquisition(make_anatomy(wanted.seed), scan, seed=wanted.seed)
+    write = write_projection_series if wanted.first_stage == "dicom-reader" else write_projection_volume
+    write(folder, made, progress=progress)
 
 
 def _place(made: Path, job: Path, stage: Path, made_by: dict[str, Any]) -> None:

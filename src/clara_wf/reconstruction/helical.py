@@ -67,9 +67,7 @@ class Sampling:
             central_row=1.0,
             central_column=-float(self.places[0]) / self.spacing,
         )
-        return ScanGeometry(
-            beam=Beam.PARALLEL, detector=detector, angles=self.angles, axial=np.zeros(self.angles.size)
-        )
+        return ScanGeometry(beam=Beam.PARALLEL, detector=detector, angles=self.angles, axial=np.zeros(self.angles.size))
 
 
 def choose_sampling(geometry: ScanGeometry, field_of_view: float) -> Sampling:

@@ -44,6 +44,8 @@ def toolkit() -> Toolkit:
 
     threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     itk.MultiThreaderBase.SetGlobalDefaultNumberOfThreads(threads)
+    # It is loaded when something in it is asked for first: not in the middle of the work.
+    RTK.FDKBackProjectionImageFilter  # noqa: B018
     return Toolkit(itk=itk, rtk=RTK, image=itk.Image[itk.F, 3])
 
 
