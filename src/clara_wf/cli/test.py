@@ -46,7 +46,7 @@ def test_workflow(
         str | None,
         typer.Argument(
             metavar="[JOB]",
-            help=f"Folder of test-data (default: {VOLUME_JOB}; 1111... where DICOM images are read, 2222... projections).",
+            help=f"Folder of test-data (default: {VOLUME_JOB}; 1111... for DICOM images, 2222... for projections).",
         ),
     ] = None,
     *,

@@ -1,8 +1,8 @@
 """Stage `recon`: projections -> a volume in Hounsfield units.
 
-Reads what INPUTS holds: stacks (`<name>.mhd` with `<name>.geometry.json` or RTK's `<name>.xml`), DICOM-CT-PD series, or
-HDF5 in the Data Exchange layout. Writes `recon.mhd`, `.raw` and `.json`, and a picture; of several scans, the others are
-`recon_2`, `recon_3`, ... Nothing is guessed: what a scan does not say and no option states is named, and refused.
+Reads what INPUTS holds: stacks (`<name>.mhd` with `<name>.geometry.json` or RTK's `<name>.xml`), series in DICOM-CT-PD,
+or HDF5 in the Data Exchange layout. Writes `recon.mhd`, `.raw` and `.json`, and a picture; of several scans, the others
+are `recon_2`, `recon_3`, ... Nothing is guessed: what a scan does not say and no option states is named, and refused.
 """
 
 from __future__ import annotations

@@ -37,6 +37,7 @@ from clara_wf.reconstruction.geometry import (
     FocalSpot,
     ScanGeometry,
 )
+from clara_wf.reconstruction.projections import rescaled
 
 #: Lengths that differ by less within a series are the same: single precision holds seven digits.
 _SAME_MM: Final = 1e-3
@@ -79,7 +80,7 @@ class CtPdSeries:
     def line_integrals(self, index: int) -> NDArray[np.float32]:
         """Return the line integrals of a view; raises as `stored`."""
         view = self.views[index]
-        return np.asarray(self.stored(index) * np.float64(view.slope) + view.intercept, dtype=np.float32)
+        return rescaled(self.stored(index), view.slope, view.intercept)
 
     def read(self, start: int, stop: int) -> NDArray[np.float32]:
         """Return the line integrals of a range of views, [view, row, column]; raises as `stored`."""

@@ -1,8 +1,8 @@
 """Filtered backprojection of circular scans: FBP for parallel and fan beams, FDK for cones. Views come in pieces.
 
 Sources: A. C. Kak, M. Slaney, Principles of Computerized Tomographic Imaging, chapter 3; L. A. Feldkamp, L. C. Davis,
-J. W. Kress, J. Opt. Soc. Am. A 1 (1984) 612; D. L. Parker, Med. Phys. 9 (1982) 254 (short scans); G. Wang, Med. Phys. 29
-(2002) 1634 (offset detectors).
+J. W. Kress, J. Opt. Soc. Am. A 1 (1984) 612; D. L. Parker, Med. Phys. 9 (1982) 254 (short scans); G. Wang, Med. Phys.
+29 (2002) 1634 (offset detectors).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Where source and detector are in each view of a scan, in the scanner frame (see the package's docstring).
 
 The source is at ``(R sin b, -R cos b, z)``: at the angle b = 0 it is above the patient, and it turns to the patient's
-left (who lies head first, supine). Columns grow along ``(cos b, sin b, 0)``, rows along z. That is the fixed frame of RTK
-(IEC 61217) with its x, y, z as ours x, z, -y, and in a parallel beam the usual sinogram, ``s = x cos b + y sin b``.
+left (who lies head first, supine). Columns grow along ``(cos b, sin b, 0)``, rows along z. That is the fixed frame of
+RTK (IEC 61217) with its x, y, z as ours x, z, -y, and in a parallel beam the usual sinogram, ``s = x cos b + y sin b``.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def patient_axes(position: str) -> Array:
     """
     if position not in _PATIENT_AXES:
         raise GeometryError(
-            f"Patient Position {position or '(missing)'} is none of {', '.join(PATIENT_POSITIONS)}, so left and right of"
-            " the patient are unknown",
+            f"Patient Position {position or '(missing)'} is none of {', '.join(PATIENT_POSITIONS)}, so left and right"
+            " of the patient are unknown",
             remedy="State how the patient lay, by --patient-position HFS for example",
         )
     return np.array(_PATIENT_AXES[position], dtype=float)

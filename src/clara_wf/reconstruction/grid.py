@@ -35,7 +35,7 @@ class Grid:
     @property
     def positions(self) -> NDArray[np.float64]:
         """Mm along z of the slices' centres."""
-        return self.first + self.thickness * np.arange(self.slices)
+        return self.first + self.thickness * np.arange(self.slices, dtype=np.float64)
 
     @property
     def edge(self) -> float:

@@ -81,7 +81,8 @@ def choose_sampling(geometry: ScanGeometry, field_of_view: float) -> Sampling:
     step = abs(float(np.median(np.diff(geometry.angles)))) * len(_phases(geometry))
     angles = max(4, round(math.pi / step))
     return Sampling(
-        angles=np.arange(angles) * (math.pi / angles), places=np.arange(-count, count + 1, dtype=float) * spacing
+        angles=np.arange(angles, dtype=np.float64) * (math.pi / angles),
+        places=np.arange(-count, count + 1, dtype=np.float64) * spacing,
     )
 
 
@@ -143,7 +144,7 @@ class Rebinning:
         step = grid.thickness / _TILTED_PER_SLICE
         beyond = math.ceil((self.rise + grid.thickness) / step)
         count = (grid.slices - 1) * _TILTED_PER_SLICE + 1
-        positions: Array = grid.first + step * np.arange(-beyond, count + beyond)
+        positions = grid.first + step * np.arange(-beyond, count + beyond, dtype=np.float64)
         margin = self.rise + 1e-6
         low, high = self.extent[0] - margin, self.extent[1] + margin
         return positions[(positions >= low) & (positions <= high)]
@@ -175,7 +176,8 @@ class Rebinning:
                 part = slice(rays.first, rays.last)
                 total[part] += rays.weight * rays.look_up(views, first_view)
                 weights[part] += rays.weight
-            yield index, total / np.maximum(weights, np.finfo(np.float32).tiny)
+            np.maximum(weights, np.finfo(np.float32).tiny, out=weights)
+            yield index, np.divide(total, weights, out=total)
 
     def straighten(self, tilted: Floats, positions: Array, grid: Grid) -> Iterator[Floats]:
         """Yield a grid's slices [row, column], interpolated along z between tilted ones [slice, row, column].

@@ -25,6 +25,8 @@ _COPIES: Final = 8
 #: Steps of conjugate gradient between two denoisings.
 _STEPS: Final = 4
 _DENOISING_STEPS: Final = 10
+#: Rows that are put beside those of a parallel or fan beam, on either side.
+_ROWS_BESIDE: Final = 3
 
 
 def iterative(read: Reader, geometry: ScanGeometry, grid: Grid, options: Options, progress: Progress) -> Image:
@@ -40,16 +42,20 @@ def iterative(read: Reader, geometry: ScanGeometry, grid: Grid, options: Options
     needed = _COPIES * 4 * (geometry.views * detector.rows * detector.columns + grid.slices * grid.matrix * grid.matrix)
     if needed > options.memory:
         raise InputError(
-            f"the iterative method needs {needed / 2**30:.1f} GiB for {geometry.views} views and {grid.slices} slices of"
-            f" {grid.matrix}x{grid.matrix}, and may take {options.memory / 2**30:.1f} GiB",
+            f"the iterative method needs {needed / 2**30:.1f} GiB for {geometry.views} views and {grid.slices} slices"
+            f" of {grid.matrix}x{grid.matrix}, and may take {options.memory / 2**30:.1f} GiB",
             remedy="Ask for a smaller --matrix or thicker slices, allow more by --memory, or use --method auto",
         )
     views = np.concatenate([prepared.apply(read(index, index + 1)) for index in range(geometry.views)])
-    # Joseph's projector drops rays through the outermost slices, which therefore are none of ours.
-    padded = replace(grid, slices=grid.slices + 2, first=grid.first - grid.thickness)
+    # Joseph's projector drops rays through the outermost slices, which therefore are none of ours. Where slices are as
+    # independent as rows, more rows beside keep what is wrong in the outermost from coming in by the total variation.
+    beside = 1
     if geometry.beam is not Beam.CONE:
-        views = np.pad(views, ((0, 0), (1, 1), (0, 0)), mode="edge")
-        detector = replace(detector, rows=detector.rows + 2, central_row=detector.central_row + 1)
+        beside = _ROWS_BESIDE + 1
+        views = np.pad(views, ((0, 0), (_ROWS_BESIDE, _ROWS_BESIDE), (0, 0)), mode="edge")
+        rows = detector.rows + 2 * _ROWS_BESIDE
+        detector = replace(detector, rows=rows, central_row=detector.central_row + _ROWS_BESIDE)
+    padded = replace(grid, slices=grid.slices + 2 * beside, first=grid.first - beside * grid.thickness)
     progress(0.05)
     kit = toolkit()
     circle = scan(prepared.geometry)
@@ -72,6 +78,6 @@ def iterative(read: Reader, geometry: ScanGeometry, grid: Grid, options: Options
     solver.SetPerformWaveletsSpatialDenoising(False)
     solver.Update()
     result = volume_image(grid, float(geometry.axial[0]))
-    result.array[...] = kit.itk.array_view_from_image(solver.GetOutput())[:, 1:-1]
+    result.array[...] = kit.itk.array_view_from_image(solver.GetOutput())[:, beside:-beside]
     progress(1.0)
     return result

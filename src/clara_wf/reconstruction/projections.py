@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,3 +50,14 @@ class Projections(Protocol):
             They cannot be read.
         """
         ...
+
+
+def rescaled(stored: NDArray[Any], slope: float, intercept: float) -> NDArray[np.float32]:
+    """Turn stored values into line integrals.
+
+    The largest number that an unsigned type of 16 bits holds is what a scanner stores where no photon came: infinity.
+    """
+    values = stored * np.float32(slope) + np.float32(intercept)
+    if stored.dtype == np.uint16:
+        values[stored == np.iinfo(np.uint16).max] = np.inf
+    return np.asarray(values, dtype=np.float32)

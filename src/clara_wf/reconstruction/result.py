@@ -47,7 +47,7 @@ def reconstruction_record(
     notes
         What a user should know, a sentence each.
     """
-    geometry, grid = planned.geometry, planned.grid
+    geometry = planned.geometry
     detail: dict[str, str | float] = {
         "method": planned.method,
         "views": geometry.views,

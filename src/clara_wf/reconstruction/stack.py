@@ -32,6 +32,7 @@ from clara_wf.reconstruction.geometry import (
     FocalSpot,
     ScanGeometry,
 )
+from clara_wf.reconstruction.projections import rescaled
 
 SCHEMA: Final = "clara-wf/geometry/1"
 SUFFIX: Final = ".geometry.json"
@@ -68,14 +69,11 @@ class ProjectionStack:
 
     def read(self, start: int, stop: int) -> NDArray[np.float32]:
         """Return the line integrals of a range of views, [view, row, column]."""
-        values = np.asarray(self.stored[start:stop], dtype=np.float32)
-        incident = self.calibration.incident_counts
+        stored, incident = self.stored[start:stop], self.calibration.incident_counts
         if incident is None:
-            if (self.calibration.slope, self.calibration.intercept) == (1.0, 0.0):
-                return np.array(values)
-            return values * np.float32(self.calibration.slope) + np.float32(self.calibration.intercept)
+            return rescaled(stored, self.calibration.slope, self.calibration.intercept)
         with np.errstate(divide="ignore", invalid="ignore"):
-            return np.asarray(-np.log(values / np.float32(incident)), dtype=np.float32)
+            return np.asarray(-np.log(np.asarray(stored, dtype=np.float32) / np.float32(incident)), dtype=np.float32)
 
 
 def open_stack(path: Path, geometry_file: Path) -> ProjectionStack:
