@@ -196,7 +196,7 @@ def _cone() -> None:
             f"\ncone, {CONE_VIEWS} views of {CONE_COLUMNS}x{CONE_ROWS}, {grid.slices} slices of"
             f" {grid.matrix}x{grid.matrix}; the files are RTK's"
         )
-        peer = app / "rtkfdk.mha"
+        peer = app / "rtkfdk.mhd"
         fdk = [
             *(str(_command("rtkfdk")), "-p", str(app / "input"), "-r", r"projections\.mhd", "-o", str(peer)),
             *("-g", str(app / "input/projections.xml"), "--dimension", f"{grid.matrix},{grid.slices},{grid.matrix}"),
@@ -303,17 +303,19 @@ def _run_stage(app: Path, words: list[str]) -> tuple[float, float]:
 
 def _run(command: list[str], environment: dict[str, str]) -> tuple[float, float]:
     os.sync()
-    begin = time.perf_counter()
-    child = os.posix_spawn(
-        command[0],
-        command,
-        os.environ | environment,
-        file_actions=[(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_WRONLY, 0) for number in (1, 2)],
-    )
-    _, status, usage = os.wait4(child, 0)
-    seconds = time.perf_counter() - begin
-    if status:
-        sys.exit(f"{' '.join(command)} failed")
+    with tempfile.TemporaryFile() as said:
+        begin = time.perf_counter()
+        child = os.posix_spawn(
+            command[0],
+            command,
+            os.environ | environment,
+            file_actions=[(os.POSIX_SPAWN_DUP2, said.fileno(), number) for number in (1, 2)],
+        )
+        _, status, usage = os.wait4(child, 0)
+        seconds = time.perf_counter() - begin
+        if status:
+            said.seek(0)
+            sys.exit(f"{' '.join(command)} failed:\n{said.read().decode(errors='replace')}")
     return seconds, usage.ru_maxrss / 2**20
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +21,8 @@ from clara_wf.imaging.preview import LEVEL, WINDOW
 from clara_wf.phantom.acquisition import PATIENT_POSITION, acquisition
 from clara_wf.phantom.patient import make_anatomy
 from clara_wf.phantom.projector import WATER_ATTENUATION
-from clara_wf.phantom.render import Scanner, render
-from clara_wf.phantom.scans import LIVER_Z, SCANS
+from clara_wf.phantom.render import AIR, Scanner, render
+from clara_wf.phantom.scans import SCANS
 from clara_wf.reconstruction.geometry import ScanGeometry
 from clara_wf.reconstruction.options import Method, Options
 from clara_wf.reconstruction.reconstruct import Planned, plan, reconstruct
@@ -30,11 +30,13 @@ from clara_wf.reconstruction.reconstruct import Planned, plan, reconstruct
 #: HU that are black and white in a picture of differences.
 DIFFERENCE = 100.0
 FEW_VIEWS = 60
-#: What is shown, mm: the body, the beads and some air. A coronal picture is cut through kidneys and liver.
+#: What is shown, mm: the body, the table and some air. A coronal picture is cut through kidneys and liver.
 WIDTH, DEPTH, CORONAL_Y = (-222.0, 222.0), (-160.0, 166.0), 12.0
+#: Of the axial slices: through the liver, and the middle of a vertebra.
+AXIAL_Z = 15.0
 
 PANEL = 384  # pixels wide
-GAP, MARGIN, HEADER, ROW, FOOTER = 8, 14, 58, 24, 32
+GAP, MARGIN, HEADER, LINE, FOOTER = 8, 14, 38, 20, 32
 INK, PAPER = 236, 22
 #: Letters are drawn larger and reduced, so that they are smooth.
 OVERSAMPLING = 2
@@ -74,13 +76,13 @@ def main() -> None:
     for name in asked.scans or names:
         rows: list[tuple[str, Image.Image]] = []
         if name == "few-views":
-            scan = SCANS["fan"](FEW_VIEWS)
+            scan = _lifted(SCANS["fan"](FEW_VIEWS))
             title = f"Fan beam, full turn of {FEW_VIEWS} views"
             for method in Method:
                 found = _compare(name, scan, Options(method=method))
                 rows.append((_caption(found), _row(_axial(found), found)))
         else:
-            scan = SCANS[name](None)
+            scan = _lifted(SCANS[name](None))
             found = _compare(name, scan, Options())
             title = f"{TITLES[name]}, {scan.views} views"
             rows.append((_caption(found), _row(_axial(found), found)))
@@ -89,6 +91,11 @@ def main() -> None:
         path = asked.output / f"recon-{name}.png"
         _sheet(title, rows).save(path, optimize=True)
         print(f"  {path}: {path.stat().st_size / 2**10:.0f} KiB")
+
+
+def _lifted(scan: ScanGeometry) -> ScanGeometry:
+    """Return a circular scan at the height of the picture."""
+    return scan if scan.is_helical else replace(scan, axial=np.full(scan.views, AXIAL_Z))
 
 
 def _compare(name: str, scan: ScanGeometry, options: Options) -> Compared:
@@ -110,6 +117,9 @@ def _compare(name: str, scan: ScanGeometry, options: Options) -> Compared:
     seconds = time.perf_counter() - started
     truth, tissues = render(anatomy, geometry, seed=0, scanner=Scanner(noise=0, blur=0))
     inside = tissues > 0
+    place = planned.grid.edge + np.arange(planned.grid.matrix) * planned.grid.pixel
+    # No scan sees the corners.
+    image[:, np.hypot(place[:, None], place[None, :]) > max(scan.field_of_view, -2 * place[0]) / 2] = AIR
     difference = image[inside].astype(np.float32) - truth[inside]
     rms = float(np.sqrt(np.mean(difference**2)))
     print(
@@ -128,7 +138,7 @@ def _caption(found: Compared) -> str:
 def _axial(found: Compared) -> tuple[int, slice, slice]:
     """Return what of the array is the picture: a slice through the liver, without the air."""
     across = [_indices(found.geometry, axis, limits) for axis, limits in ((1, DEPTH), (2, WIDTH))]
-    return _index(found.geometry, 0, LIVER_Z), across[0], across[1]
+    return _index(found.geometry, 0, AXIAL_Z), across[0], across[1]
 
 
 def _coronal(found: Compared) -> tuple[slice, int, slice]:
@@ -184,21 +194,26 @@ def _lettered(row: Image.Image, plane: str) -> Image.Image:
 def _sheet(title: str, rows: Sequence[tuple[str, Image.Image]]) -> Image.Image:
     """Put rows of panels, each with its caption, between a header and a footer."""
     width = rows[0][1].width + 2 * MARGIN
-    height = HEADER + sum(row.height + (ROW if caption else GAP) for caption, row in rows) + FOOTER
+    height = HEADER + LINE + sum(row.height + (LINE if caption else 0) + GAP for caption, row in rows) + FOOTER
     sheet = Image.new("L", (width, height), PAPER)
-    texts = [((MARGIN, 20), title, 16, "lm"), ((width - MARGIN, height - 16), "Not for clinical use", 13, "rm")]
     window = f"A made patient. Window of {WINDOW:.0f} HU about {LEVEL:.0f} HU"
-    texts.append(((MARGIN, height - 16), window, 12, "lm"))
+    texts = [
+        ((MARGIN, HEADER // 2 + 2), title, 16, "lm"),
+        ((MARGIN, height - FOOTER // 2), window, 12, "lm"),
+        ((width - MARGIN, height - FOOTER // 2), "Not for clinical use", 13, "rm"),
+    ]
     heads = ("reconstruction", "truth", f"difference: black -{DIFFERENCE:.0f}, white +{DIFFERENCE:.0f} HU")
-    for index, head in enumerate(heads):
-        texts.append(((MARGIN + index * (PANEL + GAP) + PANEL // 2, 46), head, 12, "mm"))
     top = HEADER
-    for caption, row in rows:
+    for index, (caption, row) in enumerate(rows):
         if caption:
-            texts.append(((MARGIN, top + ROW // 2), caption, 12, "lm"))
-        top += ROW if caption else GAP
+            texts.append(((MARGIN, top + LINE // 2), caption, 12, "lm"))
+            top += LINE
+        if index == 0:
+            places = [MARGIN + panel * (PANEL + GAP) + PANEL // 2 for panel in range(len(heads))]
+            texts += [((place, top + LINE // 2), head, 12, "mm") for place, head in zip(places, heads, strict=True)]
+            top += LINE
         sheet.paste(row, (MARGIN, top))
-        top += row.height
+        top += row.height + GAP
     return _written(sheet, texts)
 
 

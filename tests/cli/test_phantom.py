@@ -7,7 +7,7 @@ import pydicom
 import pytest
 from program import Program
 
-from clara_wf.reconstruction.stack import find_stacks
+from clara_wf.reconstruction.inputs import InputOptions, open_inputs
 
 
 def test_a_phantom_is_a_series_and_its_truth(clara: Program, tmp_path: Path) -> None:
@@ -33,7 +33,7 @@ def test_rods_in_a_parallel_beam_are_a_stack_with_their_places_beside(clara: Pro
     options = ("--anatomy", "inserts", "--views", "6", "--no-noise")
     ended = clara("phantom", tmp_path / "made", "--projections", "parallel", *options)
     assert ended.code == 0, ended.err
-    (stack,) = find_stacks(tmp_path / "made/projections")
+    (stack,) = open_inputs(tmp_path / "made/projections", InputOptions())
     assert stack.geometry.views == 6
     truth = json.loads((tmp_path / "made/truth/truth.json").read_text())
     assert {"air", "bone"} < {rod["name"] for rod in truth["inserts"]}

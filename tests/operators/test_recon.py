@@ -166,9 +166,9 @@ def test_the_patient_s_sides_follow_from_how_they_lay(
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"position": None}, ["does not say how the patient lay", "--patient-position HFS"]),
+        ({"position": None}, ["does not say how the patient lay", "--arg recon=--patient-position=HFS"]),
         ({"position": "SITTING"}, ["patient_position is not one of HFS"]),
-        ({"water": None}, ["does not say the attenuation of water", "--water-mu 0.0192"]),
+        ({"water": None}, ["does not say the attenuation of water", "--arg recon=--water-mu=0.0192"]),
     ],
 )
 def test_what_is_missing_is_named_and_never_guessed(tmp_path: Path, changes: dict[str, Any], words: list[str]) -> None:

@@ -16,7 +16,7 @@ from clara_wf.phantom import job_input
 from clara_wf.phantom.job_input import ensure_test_data, truth_of
 from clara_wf.phantom.scans import fan, parallel
 from clara_wf.reconstruction.dicom_ct_pd import open_ct_pd
-from clara_wf.reconstruction.stack import find_stacks
+from clara_wf.reconstruction.inputs import InputOptions, open_inputs
 
 from .conftest import COARSE
 
@@ -74,7 +74,7 @@ def test_the_reader_gets_a_series_and_the_writer_its_labels(tmp_path, coarse):
 def test_a_reconstruction_gets_projections_and_the_truth_of_the_patient(tmp_path, coarse):
     scan = parallel(6)
     job = ensure(tmp_path, "recon", scan=scan)
-    (stack,) = find_stacks(job / "recon/input")
+    (stack,) = open_inputs(job / "recon/input", InputOptions())
     assert stack.name == "projections.mhd"
     assert stack.geometry.angles == pytest.approx(scan.angles)
     assert 4 < stack.read(0, 6).max() < 9

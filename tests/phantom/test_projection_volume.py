@@ -12,7 +12,7 @@ from clara_wf.phantom.projection_series import projection_source
 from clara_wf.phantom.projection_volume import write_projection_volume
 from clara_wf.phantom.scans import SCANS, fan, parallel
 from clara_wf.reconstruction.data_exchange import open_data_exchange
-from clara_wf.reconstruction.stack import find_stacks
+from clara_wf.reconstruction.inputs import InputOptions, open_inputs
 
 from .scanned import short_helix, slab
 
@@ -21,7 +21,7 @@ from .scanned import short_helix, slab
 def test_a_stack_is_read_as_it_was_scanned(geometry, tmp_path):
     scan = slab(geometry)
     header = write_projection_volume(tmp_path, scan)
-    (stack,) = find_stacks(tmp_path)
+    (stack,) = open_inputs(tmp_path, InputOptions())
     assert header.name == stack.name == "projections.mhd"
     assert stack.geometry.detector == geometry.detector
     assert stack.geometry.angles == pytest.approx(geometry.angles)
@@ -36,7 +36,7 @@ def test_a_stack_is_read_as_it_was_scanned(geometry, tmp_path):
 
 def test_a_dark_ray_stays_infinite(tmp_path):
     write_projection_volume(tmp_path, replace(slab(), photons=20.0))
-    (stack,) = find_stacks(tmp_path)
+    (stack,) = open_inputs(tmp_path, InputOptions())
     assert np.isinf(stack.read(0, 20)).any()
 
 

@@ -65,7 +65,7 @@ def test_good_scans(scan):
     ],
 )
 def test_gaps_and_doubles(scan, told):
-    with pytest.raises(GeometryError, match=f"{told}.*--missing-projections reweight"):
+    with pytest.raises(GeometryError, match=f"{told}.*--missing-projections=reweight"):
         check_views(scan, reweight=False)
     (note,) = check_views(scan, reweight=True)
     assert note.startswith(told)

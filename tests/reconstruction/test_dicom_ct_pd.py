@@ -188,7 +188,7 @@ def test_a_scan_with_a_fault_is_refused_in_one_line(scan, tmp_path, change, told
 def test_a_gap_is_named_and_passed_over_on_demand(scan, tmp_path):
     for view in (0, 1, 4, 5, 7):
         scan.add(view)
-    with pytest.raises(DicomError, match=r"projections 3 to 4, 7 of 8 are missing.*--missing-projections reweight"):
+    with pytest.raises(DicomError, match=r"projections 3 to 4, 7 of 8 are missing.*--missing-projections=reweight"):
         open_ct_pd(scan.path)
     (series,) = open_ct_pd(scan.path, reweight=True)
     assert series.notes[0] == "projections 3 to 4, 7 of 8 are missing"

@@ -262,6 +262,7 @@ CT_PD: dict[int, tuple[str, str]] = {
     0x7033100D: ("FL", "SourceRadialDistanceShift"),
     0x7033100E: ("CS", "FlyingFocalSpotMode"),
     0x70331063: ("US", "SpectrumIndex"),
+    0x70331065: ("FL", "PhotonStatistics"),
     0x70371009: ("CS", "TypeofProjectionData"),
     0x7037100A: ("CS", "TypeofProjectionGeometry"),
     0x70391009: ("CS", "LogFlag"),

@@ -66,6 +66,7 @@ class Projection(Pixels):
     patient_position: str  # empty: not said
     by_ge: bool  # by a scanner of GE
     water_attenuation: float | None  # 1/mm
+    photons: float | None  # of a ray in air: the mean of the columns
 
     @property
     def detector(self) -> tuple[object, ...]:
@@ -138,6 +139,7 @@ def read_projection(header: Header, pixel_format: PixelFormat) -> Projection:
         patient_position=_code(header, "PatientPosition"),
         by_ge=header.text("Manufacturer").upper().startswith("GE"),
         water_attenuation=water if water is not None and water > 0 else None,
+        photons=_photons(header),
     )
 
 
@@ -174,6 +176,12 @@ def _numbers(header: Header, keyword: str, count: int) -> tuple[float, ...]:
         wanted = "a finite number" if count == 1 else f"{count} finite numbers"
         raise _refused(f"{_named(keyword)} is not {wanted}")
     return numbers
+
+
+def _photons(header: Header) -> float | None:
+    """Return the mean of PhotonStatistics, which has one value or one for each column; None if it says nothing."""
+    numbers = [number for number in header.numbers("PhotonStatistics") if math.isfinite(number) and number > 0]
+    return sum(numbers) / len(numbers) if numbers else None
 
 
 def _length(header: Header, keyword: str) -> float:

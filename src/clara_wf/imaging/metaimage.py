@@ -68,15 +68,15 @@ def read_volume(path: Path) -> Volume:
 
 
 def files_of(path: Path) -> list[Path]:
-    """Return all files of a volume: its header, its voxels, and what lies beside it under its name.
+    """Return all files of a volume or a stack: its header, its voxels, and what lies beside it under its name.
 
     Raises
     ------
     VolumeError
         The header is no MetaImage, or its voxels are missing.
     """
-    beside = [path.with_suffix(".json")] if path.with_suffix(".json").is_file() else []
-    return [path, _raw_path(path, _read_header(path)), *beside]
+    beside = (path.with_suffix(suffix) for suffix in (".json", ".geometry.json", ".xml"))
+    return [path, _raw_path(path, _read_header(path)), *(file for file in beside if file.is_file())]
 
 
 def write_volume(path: Path, volume: Volume) -> None:

@@ -131,7 +131,7 @@ class _Scan:
         notes = check_views(scan.geometry, reweight=reweight, iterative=options.method is Method.ITERATIVE)
         planned = plan(scan.geometry, options)
         self._tell(planned)
-        rays = RayCheck(scan.geometry, water_attenuation=water)
+        rays = RayCheck(scan.geometry, water, scan.incident_photons)
         patient = planned.grid.patient_geometry(position)
         digests = [b""] * planned.grid.slices
         with open_slices(path, patient, "<i2") as write:
@@ -192,7 +192,7 @@ class _Scan:
         if not position:
             raise InputError(
                 f"{self.projections.name} does not say how the patient lay, so left and right are unknown",
-                remedy="State it, by --patient-position HFS for example",
+                remedy="State it, by --arg recon=--patient-position=HFS for example",
             )
         return position
 
@@ -201,7 +201,7 @@ class _Scan:
         if not water:
             raise InputError(
                 f"{self.projections.name} does not say the attenuation of water, so there are no Hounsfield units",
-                remedy="State it in 1/mm, by --water-mu 0.0192 for example",
+                remedy="State it in 1/mm, by --arg recon=--water-mu=0.0192 for example",
             )
         return water
 

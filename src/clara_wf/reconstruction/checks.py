@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from clara_wf.model.errors import GeometryError, InputError
 from clara_wf.reconstruction.geometry import Array, Beam, ScanGeometry
 
-_REMEDY: Final = "Pass --missing-projections reweight to go on with the views as they are"
+_REMEDY: Final = "Go on with the views as they are by --arg recon=--missing-projections=reweight"
 #: A step of more than so many usual ones is a gap.
 _GAP_STEPS: Final = 1.5
 #: A step of less than this part of the usual one is none.
@@ -26,6 +26,9 @@ _NAMED: Final = 3
 MENDED_PART: Final = 1e-3
 #: A line integral below this was measured with a detector that was overexposed, or with a wrong white field.
 SATURATED: Final = -0.2
+#: A ray with fewer photons says little, and its logarithm is biased; and the part of the rays that is worth a word.
+_FEW_PHOTONS: Final = 10
+_STARVED_PART: Final = 1e-3
 #: Water that the outermost columns may see, and the part of the views that may see more.
 _EDGE_WATER_MM: Final = 10.0
 _EDGE_VIEWS: Final = 0.05
@@ -138,13 +141,23 @@ class RayCheck:
         Of the scan.
     water_attenuation : float, optional
         1/mm, to tell the object from air at the edges.
+    incident_photons : float, optional
+        Of a ray in air, to tell rays that hardly any come through.
     """
 
-    def __init__(self, geometry: ScanGeometry, water_attenuation: float | None = None) -> None:
+    def __init__(
+        self,
+        geometry: ScanGeometry,
+        water_attenuation: float | None = None,
+        incident_photons: float | None = None,
+    ) -> None:
         detector = geometry.detector
         self._rays = geometry.views * detector.rows * detector.columns
         self._water = _EDGE_WATER_MM * (water_attenuation or _WATER)
         self._sides = _sides_to_watch(geometry)
+        # The line integral beyond which too few photons are left.
+        self._dark = math.log(incident_photons / _FEW_PHOTONS) if incident_photons else math.inf
+        self._starved = 0
         self._mended = 0
         self._seen = np.zeros(geometry.views, dtype=bool)
         self._cut = dict.fromkeys(self._sides, 0)
@@ -177,6 +190,7 @@ class RayCheck:
         self._mended += int(bad[new].sum())
         mended = self._mend(first_view, chunk, bad) if bad.any() else chunk
         self._watch_edges(mended[new])
+        self._starved += int((mended[new] > self._dark).sum())
         self._seen[views] = True
         return mended
 
@@ -214,6 +228,11 @@ class RayCheck:
             notes.append(
                 f"{self._mended} rays measured nothing ({self._mended / self._rays:.2g} of all) and are the median of"
                 " their neighbours"
+            )
+        if self._starved > _STARVED_PART * self._rays:
+            notes.append(
+                f"{self._starved / self._rays:.2%} of the rays have fewer than {_FEW_PHOTONS} photons left:"
+                " expect streaks"
             )
         views = int(self._seen.sum())
         cut = [side for side, count in self._cut.items() if count > _EDGE_VIEWS * views]

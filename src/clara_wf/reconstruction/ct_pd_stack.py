@@ -67,7 +67,12 @@ def write_ct_pd(
         scan.geometry,
         patient_position=scan.patient_position,
         dtype=dtype,
-        calibration=Calibration(slope=slope, intercept=intercept, water_attenuation=scan.water_attenuation),
+        calibration=Calibration(
+            slope=slope,
+            intercept=intercept,
+            water_attenuation=scan.water_attenuation,
+            incident_photons=scan.incident_photons,
+        ),
         record=None if scan.record is None else replace(scan.record, provenance=(step,)),
     ) as write:
         plane = scan.stored if keep else scan.line_integrals

@@ -56,6 +56,7 @@ class DataExchange:
     dark: NDArray[np.float32]  # [row, column] mean dark field
     patient_position: str | None = None
     water_attenuation: float | None = None  # 1/mm; the format does not say it
+    incident_photons: float | None = None  # neither does it say how many photons a count is
     record: VolumeRecord | None = None
 
     def read(self, start: int, stop: int) -> NDArray[np.float32]:

@@ -43,7 +43,7 @@ from clara_wf.reconstruction.projections import rescaled
 _SAME_MM: Final = 1e-3
 #: So many gaps are named in words; the rest are counted.
 _NAMED_GAPS: Final = 3
-REWEIGHT: Final = "Pass --missing-projections reweight to go on without them"
+REWEIGHT: Final = "Go on without them by --arg STAGE=--missing-projections=reweight, for dicom-reader and for recon"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -54,6 +54,7 @@ class CtPdSeries:
     geometry: ScanGeometry
     patient_position: str | None
     water_attenuation: float | None
+    incident_photons: float | None
     record: VolumeRecord | None
     notes: tuple[str, ...]  # what a user should know, a sentence each
     views: tuple[Projection, ...]  # in the order of acquisition
@@ -108,6 +109,11 @@ def open_ct_pd(folder: Path, *, reweight: bool = False) -> list[CtPdSeries]:
     for series in group_series(files):
         if series.fault and any(file.projection for file in series.files):
             raise DicomError(f"series {series.uid} is refused: {series.fault}")
+        if series.images and not series.projections:
+            raise DicomError(
+                f"series {series.uid} holds images, which are reconstructed already",
+                remedy="Use a workflow without recon, such as organ-seg",
+            )
         if series.projections:
             try:
                 opened.append(open_series(series, reweight=reweight))
@@ -143,6 +149,7 @@ def open_series(series: Series, *, reweight: bool = False) -> CtPdSeries:
         geometry=geometry_of(views),
         patient_position=position,
         water_attenuation=first.water_attenuation,
+        incident_photons=first.photons,
         record=_record(series, views),
         notes=tuple(notes),
         views=views,

@@ -27,23 +27,30 @@ class Fields:
         self._where = where  # what messages call the object: a file's name
         self._prefix = ""
         self._faults: list[str] = []
+        self._asked: set[str] = set()
+        self._parts: list[tuple[str, Mapping[str, Any], set[str]]] = []  # prefix, content and what was asked for
 
     def __contains__(self, name: str) -> bool:
-        return self._content.get(name) is not None
+        return self._get(name) is not None
 
     def part(self, name: str) -> Fields:
         """Return the object in a field; an empty one if it is missing."""
-        value = self._content.get(name)
+        value = self._get(name)
         if value is not None and not isinstance(value, dict):
             self._fault(name, "an object", value)
         part = Fields(value if isinstance(value, dict) else {}, self._where)
         part._prefix = f"{self._prefix}{name}."
         part._faults = self._faults
+        self._parts.append((part._prefix, part._content, part._asked))
         return part
+
+    def _get(self, name: str) -> object:
+        self._asked.add(name)
+        return self._content.get(name)
 
     def number(self, name: str, default: float | None = None, *, positive: bool = False) -> float:
         """Return a finite number."""
-        value = self._content.get(name)
+        value = self._get(name)
         if value is None and default is not None:
             return default
         found = _floats(value)
@@ -58,7 +65,7 @@ class Fields:
 
     def numbers(self, name: str, count: int, default: float | None = None) -> Array:
         """Return `count` numbers, one for each view; with a default, one number may stand for all."""
-        value = self._content.get(name, default)
+        value = default if (given := self._get(name)) is None else given
         found = _floats(value)
         if default is not None and not found.ndim and np.isfinite(found):
             return np.full(count, float(found))
@@ -72,22 +79,27 @@ class Fields:
 
     def choice(self, name: str, kind: type[Choice], default: Choice | None = None) -> Choice:
         """Return a member of an enumeration."""
-        value = self._content.get(name, default)
+        value = default if (given := self._get(name)) is None else given
         try:
-            return kind(value)
+            return kind(str(value))
         except ValueError:
             self._fault(name, "one of " + ", ".join(kind), value)
             return next(iter(kind))
 
     def text(self, name: str, allowed: tuple[str, ...]) -> str | None:
         """Return one of some texts, or None if it is missing."""
-        value = self._content.get(name)
+        value = self._get(name)
         if value is not None and value not in allowed:
             self._fault(name, "one of " + ", ".join(allowed), value)
         return value if isinstance(value, str) else None
 
-    def finish(self) -> None:
-        """Raise a GeometryError that tells everything that is wrong, in all parts, if anything is."""
+    def finish(self, *others: str) -> None:
+        """Raise a GeometryError that tells everything that is wrong, in all parts, if anything is.
+
+        A field that nobody asked for, and that is none of the `others`, is at fault too: it may be a misspelt one.
+        """
+        for prefix, content, asked in ((self._prefix, self._content, self._asked | set(others)), *self._parts):
+            self._faults += [f"{prefix}{field} is no field of it" for field in sorted(content.keys() - asked)]
         if self._faults:
             raise GeometryError(f"{self._where}: " + "; ".join(self._faults))
 

@@ -120,8 +120,8 @@ class Prepared:
         self._beside = beside
 
     @staticmethod
-    def of(geometry: ScanGeometry) -> Prepared:
-        """Find out what has to be done."""
+    def of(geometry: ScanGeometry, *, filtered: bool = True) -> Prepared:
+        """Find out what has to be done; without a filter, nothing reaches beyond the side that sees less."""
         flattener = Flattener.of(geometry) if geometry.detector.shape is DetectorShape.ARC else None
         detector = flattener.flat if flattener else geometry.detector
         copies = 1
@@ -129,7 +129,7 @@ class Prepared:
             copies = _FAN_ROWS
             detector = replace(detector, rows=copies, central_row=detector.central_row + copies // 2)
         beside = (0, 0)
-        if _is_offset(geometry):
+        if filtered and _is_offset(geometry):
             # Filtered rays reach beyond the side that sees less.
             left, right = detector.central_column, detector.columns - 1 - detector.central_column
             beside = (max(0, math.ceil(right - left)), max(0, math.ceil(left - right)))

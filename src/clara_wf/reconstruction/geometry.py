@@ -48,7 +48,7 @@ def patient_axes(position: str) -> Array:
         raise GeometryError(
             f"Patient Position {position or '(missing)'} is none of {', '.join(PATIENT_POSITIONS)}, so left and right"
             " of the patient are unknown",
-            remedy="State how the patient lay, by --patient-position HFS for example",
+            remedy="State how the patient lay, by --arg recon=--patient-position=HFS for example",
         )
     return np.array(_PATIENT_AXES[position], dtype=float)
 
@@ -135,6 +135,11 @@ class ScanGeometry:
             for name, values in (("angles", self.angles), ("axial positions", self.axial))
             if not np.isfinite(values).all()
         ]
+        if not -0.5 <= self.detector.central_column <= self.detector.columns - 0.5:
+            faults.append(
+                f"central_column {self.detector.central_column:g} is none of {self.detector.columns}: the axis of"
+                " rotation is not seen"
+            )
         if self.beam is Beam.FAN and self.detector.rows != 1:
             faults.append(f"a fan beam has one detector row, not {self.detector.rows}")
         if self.beam is Beam.PARALLEL and self.detector.shape is not DetectorShape.FLAT:
@@ -216,5 +221,6 @@ class ScanGeometry:
             reach = [abs(edge) for edge in self._edges]
         else:
             reach = [self.source_to_isocenter * math.sin(abs(angle)) for angle in self.fan_angles]
-        one_sided = self.span > 2 * math.pi * 0.99 and max(reach) > 1.1 * min(reach)
+        turned = self.span > 2 * math.pi * 0.99 and not self.is_helical
+        one_sided = turned and max(reach) > 1.1 * min(reach)
         return 2 * (max(reach) if one_sided else min(reach))

@@ -62,6 +62,10 @@ def open_inputs(path: Path, options: InputOptions) -> list[Projections]:
         found = [stack for stack in (_stack(path, options.centre),) if stack is not None]
     else:
         found = []
+    if options.centre is not None:
+        diverging = [scan.name for scan in found if scan.geometry.beam is not Beam.PARALLEL]
+        if diverging:
+            raise GeometryError(f"{diverging[0]} is no parallel beam, whose rotation centre could be given by --centre")
     if not found:
         raise InputError("there are no projections in the input", remedy=f"Looked for: {_LOOKED_FOR}")
     return found

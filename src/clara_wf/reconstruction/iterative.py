@@ -37,7 +37,7 @@ def iterative(read: Reader, geometry: ScanGeometry, grid: Grid, options: Options
     InputError
         Views and volume together do not fit into `options.memory`.
     """
-    prepared = Prepared.of(geometry)
+    prepared = Prepared.of(geometry, filtered=False)
     detector = prepared.geometry.detector
     needed = _COPIES * 4 * (geometry.views * detector.rows * detector.columns + grid.slices * grid.matrix * grid.matrix)
     if needed > options.memory:

@@ -35,6 +35,11 @@ class Projections(Protocol):
         ...
 
     @property
+    def incident_photons(self) -> float | None:
+        """Photons that an element counts of a ray in air; None if the data do not say."""
+        ...
+
+    @property
     def record(self) -> VolumeRecord | None:
         """The DICOM series that they come from and what was done so far; None where there is none."""
         ...

@@ -37,6 +37,11 @@ class Planned:
     options: Options
     rebinning: Rebinning | None = None  # of a helix
 
+    @property
+    def kernel(self) -> str:
+        """What made the image as sharp as it is, in a word."""
+        return "iterative" if self.options.method is Method.ITERATIVE else self.options.filter.value
+
 
 def plan(geometry: ScanGeometry, options: Options) -> Planned:
     """Choose method and grid.

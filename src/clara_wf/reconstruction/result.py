@@ -89,7 +89,7 @@ def _acquisition(planned: Planned, patient_position: str) -> Mapping[str, Any]:
     found: dict[str, tuple[str, str | float]] = {
         "00180090": ("DS", round(geometry.field_of_view, 3)),  # Data Collection Diameter
         "00181100": ("DS", round(grid.matrix * grid.pixel, 3)),  # Reconstruction Diameter
-        "00181210": ("SH", planned.options.filter.value.upper()),  # Convolution Kernel
+        "00181210": ("SH", planned.kernel.upper()),  # Convolution Kernel
         "00185100": ("CS", patient_position),
     }
     if geometry.beam is not Beam.PARALLEL:

@@ -39,6 +39,8 @@ SUFFIX: Final = ".geometry.json"
 #: Fewer degrees than a full turn has radians, over many views: whoever wrote them meant radians.
 _RADIANS_SPAN: Final = 2 * math.pi + 0.1
 _MANY_VIEWS: Final = 30
+#: What a parallel beam may say, and has no use for.
+_OF_DIVERGENT: Final = ("source_to_isocenter_mm", "source_to_detector_mm")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +51,7 @@ class Calibration:
     intercept: float = 0.0
     incident_counts: float | None = None  # stored values are photon counts n: line integral = -ln(n / incident_counts)
     water_attenuation: float | None = None  # 1/mm
+    incident_photons: float | None = None  # of a ray in air, to tell where there are too few
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -66,6 +69,11 @@ class ProjectionStack:
     def water_attenuation(self) -> float | None:
         """Attenuation of water in 1/mm, if the geometry file says it."""
         return self.calibration.water_attenuation
+
+    @property
+    def incident_photons(self) -> float | None:
+        """Photons of a ray in air, if the geometry file says it, or what its counts are counted against."""
+        return self.calibration.incident_photons or self.calibration.incident_counts
 
     def read(self, start: int, stop: int) -> NDArray[np.float32]:
         """Return the line integrals of a range of views, [view, row, column]."""
@@ -132,9 +140,15 @@ def stack_of(path: Path, volume: Volume, content: Mapping[str, Any], where: str)
         intercept=rescale.number("intercept", 0.0),
         incident_counts=read.optional_number("incident_counts"),
         water_attenuation=read.optional_number("water_attenuation_per_mm"),
+        incident_photons=read.optional_number("incident_photons"),
     )
     position = read.text("patient_position", PATIENT_POSITIONS)
-    read.finish()
+    read.finish("schema", *_OF_DIVERGENT)
+    if volume.array.dtype.kind in "ui" and not {"rescale", "incident_counts"} & content.keys():
+        raise GeometryError(
+            f"{where}: the stack holds whole numbers, and nothing says how they become line integrals",
+            remedy="Give rescale (slope, intercept), or incident_counts if they are photon counts",
+        )
     if views >= _MANY_VIEWS and float(np.ptp(angles)) <= _RADIANS_SPAN:
         raise GeometryError(
             f"{where}: {views} angles_deg span only {np.ptp(angles):.4g} degrees: they look like radians",
@@ -199,6 +213,7 @@ def geometry_json(geometry: ScanGeometry, *, patient_position: str | None, calib
         "rescale": {"slope": calibration.slope, "intercept": calibration.intercept},
         "incident_counts": calibration.incident_counts,
         "water_attenuation_per_mm": calibration.water_attenuation,
+        "incident_photons": calibration.incident_photons,
         "angles_deg": np.rad2deg(geometry.angles).tolist(),
         "axial_mm": geometry.axial.tolist() if geometry.is_helical else float(geometry.axial[0]),
     }
