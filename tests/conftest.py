@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from program import Program
 
 from clara_wf.inference.download import WeightsUnavailable
 from clara_wf.inference.install import install
+from clara_wf.phantom.job_input import ensure_test_data
 
 ROOT = Path(__file__).parents[1]
 
@@ -46,6 +48,21 @@ def clara(tmp_path: Path) -> Program:
     workspace = tmp_path / "workspace"
     shutil.copytree(ROOT / "charts", workspace / "charts")
     return Program(workspace=workspace)
+
+
+@pytest.fixture(scope="session")
+def projections(pytestconfig: pytest.Config) -> Path:
+    """The folder `test-data` with the phantom's projections; made once, and kept in pytest's cache."""
+    root = Path(pytestconfig.cache.mkdir("test-data"))
+    ensure_test_data(root, "00000000-0000-0000-0000-000000000000", "recon")
+    ensure_test_data(root, "22222222-2222-2222-2222-222222222222", "dicom-reader", projections=True)
+    return root
+
+
+@pytest.fixture
+def with_projections(clara: Program, projections: Path) -> None:
+    """Give the program's workspace the phantom's projections, as links: thousands of files."""
+    shutil.copytree(projections, clara.workspace / "test-data", copy_function=os.link)
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from clara_wf.imaging.volume import Volume
 JOB = "00000000-0000-0000-0000-000000000000"
 SERIES_JOB = "11111111-1111-1111-1111-111111111111"
 PROJECTIONS_JOB = "22222222-2222-2222-2222-222222222222"
+USES_PROJECTIONS = pytest.mark.usefixtures("with_projections")
 
 
 @pytest.mark.slow
@@ -147,6 +148,7 @@ def test_dicom_writer_only_writes_the_true_labels(clara: Program) -> None:
     assert int(pydicom.dcmread(segmentation).pixel_array.sum()) == int(np.count_nonzero(labels))
 
 
+@USES_PROJECTIONS
 @pytest.mark.slow
 @pytest.mark.xdist_group("network")
 def test_ct_ai_goes_from_projections_to_a_segmentation(clara_with_models: Program) -> None:
@@ -181,6 +183,7 @@ def _check_tissues(volume: Volume, payload: Path) -> None:
         assert low < np.median(volume.array[tuple(place.T)]) < high
 
 
+@USES_PROJECTIONS
 @pytest.mark.slow
 @pytest.mark.xdist_group("rtk")
 def test_ct_partial_by_its_uuid_writes_ct_images(clara: Program) -> None:
@@ -198,6 +201,7 @@ def test_ct_partial_by_its_uuid_writes_ct_images(clara: Program) -> None:
     assert summary["counts"] == {"files": files, "projection": files}
 
 
+@USES_PROJECTIONS
 @pytest.mark.slow
 @pytest.mark.xdist_group("network")
 def test_recon_ai_finds_the_liver_in_projections(clara_with_models: Program) -> None:
@@ -206,6 +210,7 @@ def test_recon_ai_finds_the_liver_in_projections(clara_with_models: Program) -> 
     assert ended.events[-1]["result"]["comparison"]["liver"]["dice"] >= 0.90
 
 
+@USES_PROJECTIONS
 @pytest.mark.slow
 @pytest.mark.xdist_group("rtk")
 def test_recon_only_by_its_uuid_shows_what_it_made(clara: Program) -> None:
