@@ -166,7 +166,8 @@ def _data_set(data: bytes, at: int, end: int, encoding: str) -> tuple[dict[str, 
 def _by_pydicom(path: Path) -> dict[str, Any]:
     import pydicom  # here, since most files do not need it and it takes a quarter of a second
 
-    with warnings.catch_warnings():
+    # A name that is too long for its type is the patient's all the same: without validation it is not left out.
+    with warnings.catch_warnings(), pydicom.config.disable_value_validation():
         warnings.simplefilter("ignore")  # they quote values, which may be a patient's
         dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(KEPT), force=True)
         found: dict[str, Any] = dataset.to_json_dict(suppress_invalid_tags=True)
