@@ -7,6 +7,7 @@ and rare character sets are left to it. Both ways give the same JSON.
 from __future__ import annotations
 
 import base64
+import contextlib
 import struct
 import warnings
 from collections.abc import Mapping
@@ -166,12 +167,18 @@ def _data_set(data: bytes, at: int, end: int, encoding: str) -> tuple[dict[str, 
 def _by_pydicom(path: Path) -> dict[str, Any]:
     import pydicom  # here, since most files do not need it and it takes a quarter of a second
 
-    # A name that is too long for its type is the patient's all the same: without validation it is not left out.
-    with warnings.catch_warnings(), pydicom.config.disable_value_validation():
+    found: dict[str, Any] = {}
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they quote values, which may be a patient's
         dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(KEPT), force=True)
-        found: dict[str, Any] = dataset.to_json_dict(suppress_invalid_tags=True)
-    return {tag: element for tag, element in found.items() if int(tag, 16) in KEPT}
+        for tag in dataset.keys() & KEPT.keys():
+            # One by one: what cannot be read costs no other, and a name too long for its type is a name all the same
+            # (pydicom's own way of passing over broken elements leaves it out).
+            with contextlib.suppress(
+                ValueError, TypeError, KeyError, AttributeError, OverflowError, NotImplementedError
+            ):
+                found[f"{tag:08X}"] = dataset[tag].to_json_dict(None, 0)
+    return found
 
 
 def text_of(dataset: Mapping[str, Any], tag: int) -> str:
