@@ -168,6 +168,7 @@ def test_the_patient_s_sides_follow_from_how_they_lay(
     [
         ({"position": None}, ["does not say how the patient lay", "--arg recon=--patient-position=HFS"]),
         ({"position": "SITTING"}, ["patient_position is not one of HFS"]),
+        ({"water": 0.192}, ["water attenuate 0.192 in each mm", "is it 1/cm?"]),
         ({"water": None}, ["does not say the attenuation of water", "--arg recon=--water-mu=0.0192"]),
     ],
 )
@@ -299,6 +300,27 @@ def test_projections_are_no_images_for_the_writer(tmp_path: Path) -> None:
     put(tmp_path)
     assert stage(dicom_writer, tmp_path, name="dicom-writer") == 1
     assert "holds projections, which are no images" in message(tmp_path, "dicom-writer")
+
+
+def test_a_file_named_after_somebody_is_not_named(tmp_path: Path) -> None:
+    put(tmp_path, name="MARKERNAME", position=None)
+    (tmp_path / "input/MARKERNAME.geometry.json").write_text("{}")
+    assert stage(recon, tmp_path) == 1
+    assert "MARKER" not in message(tmp_path) + (tmp_path / "logs/recon.log").read_text()
+    assert ".geometry.json" in message(tmp_path)
+
+
+def test_a_matrix_beyond_the_memory_is_refused_before_the_disk_is_filled(tmp_path: Path) -> None:
+    put(tmp_path)
+    assert stage(recon, tmp_path, "--matrix", "100000") == 1
+    assert "GiB" in message(tmp_path)
+    assert not list((tmp_path / "output").iterdir())
+
+
+def test_slices_finer_than_anything_are_refused(tmp_path: Path) -> None:
+    put(tmp_path)
+    assert stage(recon, tmp_path, "--slice-thickness", "0.01") in {1, 2}
+    assert "finer than anything" in message(tmp_path)
 
 
 def test_no_projections_at_all_says_what_was_looked_for(tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ def air() -> np.ndarray:
 
 
 def test_isolated_rays_are_mended_once():
-    rays, check = air(), RayCheck(geometry(FULL))
+    rays, check = air(), RayCheck(geometry(FULL), 0.02)
     rays[:, :, 5:15] = 3.0
     rays[2, 1, 9] = np.inf
     rays[100, 0, 8] = -5.0
@@ -112,7 +112,7 @@ def test_rays_that_are_no_numbers():
     rays = air()
     rays[7, 2, 3:5] = np.nan
     with pytest.raises(InputError, match="2 rays of view 48 are no numbers"):
-        RayCheck(geometry(FULL)).mend(40, rays[:60])
+        RayCheck(geometry(FULL), 0.02).mend(40, rays[:60])
 
 
 def test_too_many_rays_without_a_photon():
@@ -120,11 +120,11 @@ def test_too_many_rays_without_a_photon():
     rays[7, :, 3:8] = np.inf
     rays[7, 0, 0] = -1
     with pytest.raises(InputError, match="in view 8 alone, 20 are without a photon and 1 saturated"):
-        RayCheck(geometry(FULL)).mend(0, rays)
+        RayCheck(geometry(FULL), 0.02).mend(0, rays)
 
 
 def test_an_object_that_is_cut_off_is_noted_with_its_side():
-    rays, check = air(), RayCheck(geometry(FULL))
+    rays, check = air(), RayCheck(geometry(FULL), 0.02)
     rays[:20, :, -5:] = 1.0
     check.mend(0, rays)
     (note,) = check.notes()
@@ -134,8 +134,32 @@ def test_an_object_that_is_cut_off_is_noted_with_its_side():
 def test_an_offset_detector_has_an_edge_in_the_object():
     rays = air()
     rays[:, :, :8] = 2.0
-    offset, centred = RayCheck(geometry(FULL, centre=4.0)), RayCheck(geometry(FULL))
+    offset, centred = RayCheck(geometry(FULL, centre=4.0), 0.02), RayCheck(geometry(FULL), 0.02)
     offset.mend(0, rays)
     centred.mend(0, rays)
     assert offset.notes() == ()
     assert "first column" in centred.notes()[0]
+
+
+def test_a_turn_of_a_helix_that_is_missing_cannot_be_bridged():
+    kept = np.r_[0:200, 320:600]
+    helix = geometry(kept * 3.0, axial=kept * 0.4)
+    with pytest.raises(GeometryError, match=r"(119|120) views are missing") as told:
+        check_views(helix, reweight=True)
+    assert "can be bridged" in told.value.message
+    few = np.r_[0:200, 202:600]
+    assert len(check_views(geometry(few * 3.0, axial=few * 0.4), reweight=True)) == 1
+
+
+def test_a_handful_of_views_is_refused_but_by_the_iterative_method():
+    few = geometry(np.arange(0, 360, 45.0))
+    with pytest.raises(GeometryError, match="8 views are too few"):
+        check_views(few, reweight=False)
+    assert check_views(few, reweight=False, iterative=True) == ()
+
+
+def test_rays_that_few_photons_come_through_are_told():
+    rays, check = air(), RayCheck(geometry(FULL), 0.02, 1e4)
+    rays[10:30, :, 8:10] = 8.0  # three photons of ten thousand
+    check.mend(0, rays)
+    assert any("fewer than 10 photons left" in note for note in check.notes())

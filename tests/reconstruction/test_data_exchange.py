@@ -114,3 +114,21 @@ def test_other_faults(write, tmp_path):
 def test_the_size_of_a_pixel_may_be_stated(write):
     found = open_data_exchange(write(**{X_SIZE: None}), pixel_mm=0.25, centre=30)
     assert (found.geometry.detector.column_spacing, found.geometry.detector.row_spacing) == (0.25, 0.25)
+
+
+def test_data_in_another_file_are_refused(write, tmp_path):
+    """It would be somebody else's scan, or no scan at all."""
+    path = write()
+    path.rename(tmp_path / "other.hdf")
+    with h5py.File(path, "w") as file:
+        file["exchange"] = h5py.ExternalLink("other.hdf", "/exchange")
+    with pytest.raises(InputError, match="leads to another file"):
+        open_data_exchange(path, pixel_mm=1.0)
+    write(exchange__data_white=None)
+    (tmp_path / "raw").write_bytes(bytes(2 * ROWS * COLUMNS * 2))
+    with h5py.File(path, "a") as file:
+        file.create_dataset(
+            "exchange/data_white", (2, ROWS, COLUMNS), np.uint16, external=[(str(tmp_path / "raw"), 0, 2**20)]
+        )
+    with pytest.raises(InputError, match="lie outside"):
+        open_data_exchange(path, pixel_mm=1.0)

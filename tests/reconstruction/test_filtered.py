@@ -10,9 +10,10 @@ import pytest
 from analytic import WATER, Ellipsoid, project
 from numpy.typing import NDArray
 
+from clara_wf.model.errors import GeometryError
 from clara_wf.reconstruction.filtered import voronoi
 from clara_wf.reconstruction.geometry import Beam, Detector, DetectorShape, ScanGeometry
-from clara_wf.reconstruction.options import Filter, Options
+from clara_wf.reconstruction.options import Filter, Method, Options
 from clara_wf.reconstruction.reconstruct import plan, reconstruct
 
 pytestmark = pytest.mark.xdist_group("rtk")  # its import takes ten seconds: once is enough
@@ -134,6 +135,20 @@ def test_every_filter_keeps_the_densities_and_smoother_ones_less_noise(kind: Fil
         assert volume[inner].std() < 0.95 * sharp[inner].std()
 
 
+@pytest.mark.parametrize(("kind", "cutoff"), [(Filter.RAMP, 0.5), (Filter.HANN, 1.0), (Filter.COSINE, 0.75)])
+def test_a_cutoff_means_the_same_in_parallel_and_fan_beams(kind: Filter, cutoff: float) -> None:
+    left = []
+    for geometry in (parallel(480), fan()):
+        noise = np.random.default_rng(5).normal(0, 0.01, (geometry.views, 1, 200)).astype(np.float32)
+        sharp, smooth = (
+            hounsfield(geometry, noise, matrix=128, field_of_view=120.0, **options)[0][0, 40:88, 40:88].std()
+            for options in ({}, {"filter": kind, "cutoff": cutoff})
+        )
+        left.append(smooth / sharp)
+    # Of the noise; a fan is interpolated linearly between its columns, which takes some itself.
+    assert left[0] == pytest.approx(left[1], abs=0.12)
+
+
 def test_views_that_stand_twice_or_are_missing_are_weighed() -> None:
     geometry = parallel()
     order = np.r_[0:60, 30:60, 64:240]  # thirty twice, four missing
@@ -149,6 +164,23 @@ def test_shares_of_a_turn_add_up_to_it() -> None:
     assert shares.sum() == pytest.approx(math.pi)
     assert (shares >= 0).all()
     assert voronoi(np.arange(8) * math.pi / 4, math.pi) == pytest.approx(np.full(8, math.pi / 8))
+
+
+@pytest.mark.parametrize("rows", [2, 5, 8])
+def test_every_row_of_a_parallel_beam_gives_a_slice(rows: int) -> None:
+    geometry = parallel(rows=rows)
+    volume, grid = hounsfield(geometry, project(BODY, geometry), matrix=96, field_of_view=190.0)
+    assert grid.slices == rows
+    for plane in volume:
+        for place, wanted in PLACES.items():
+            assert mean_at(plane, grid, place) == pytest.approx(wanted, abs=8), place
+
+
+def test_an_offset_detector_on_an_open_circle_is_refused() -> None:
+    geometry = fan(250, math.radians(225), columns=170, offset=38.0)
+    with pytest.raises(GeometryError, match="a full turn is needed"):
+        plan(geometry, Options())
+    plan(geometry, Options(method=Method.ITERATIVE, field_of_view=100.0))
 
 
 SPHERES = (

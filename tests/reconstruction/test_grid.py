@@ -16,6 +16,7 @@ from clara_wf.reconstruction.geometry import (
 )
 from clara_wf.reconstruction.grid import Grid, choose_grid, circular_extent
 from clara_wf.reconstruction.options import Options
+from clara_wf.reconstruction.reconstruct import plan
 
 GRID = Grid(matrix=6, pixel=2.0, slices=5, thickness=3.0, first=-4.0)
 #: Where the patient's left, back and head are for who looks into the bore from the table: x right, y down, z into it.
@@ -92,7 +93,7 @@ def scan(beam: Beam = Beam.CONE, **more: float) -> ScanGeometry:
 
 def test_voxels_are_as_fine_as_the_detector_at_the_isocentre() -> None:
     geometry = scan()
-    grid = choose_grid(geometry, circular_extent(geometry, 300.0), Options(field_of_view=300.0))
+    grid = choose_grid(geometry, 300.0, circular_extent(geometry, 300.0), Options())
     assert grid.thickness == pytest.approx(2.0)
     assert grid.matrix == 512  # 256 would have pixels of 1.17 mm, and a column is 1 mm
     assert grid.pixel * grid.matrix == pytest.approx(300.0)
@@ -103,14 +104,14 @@ def test_voxels_are_as_fine_as_the_detector_at_the_isocentre() -> None:
 
 
 def test_a_fan_has_one_slice() -> None:
-    grid = choose_grid(scan(Beam.FAN), (0.0, 0.0), Options())
+    grid = plan(scan(Beam.FAN), Options()).grid
     assert (grid.slices, grid.first) == (1, 7.0)
 
 
 def test_a_field_of_view_beyond_the_scan_s_is_refused() -> None:
     geometry = scan()
     with pytest.raises(UsageError, match=r"a field of view of 500 mm: the scan sees 3\d\d\.\d mm"):
-        choose_grid(geometry, (0.0, 1.0), Options(field_of_view=500.0))
+        plan(geometry, Options(field_of_view=500.0))
 
 
 def test_all_that_is_missing_is_named_at_once() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -10,8 +11,8 @@ import pytest
 from analytic import WATER, Ellipsoid, project
 from numpy.typing import NDArray
 
-from clara_wf.model.errors import GeometryError, InputError
-from clara_wf.reconstruction.geometry import Beam, Detector, DetectorShape, FocalSpot, ScanGeometry
+from clara_wf.model.errors import GeometryError, InputError, UsageError
+from clara_wf.reconstruction.geometry import Array, Beam, Detector, DetectorShape, FocalSpot, ScanGeometry
 from clara_wf.reconstruction.grid import Grid
 from clara_wf.reconstruction.options import Method, Options
 from clara_wf.reconstruction.reconstruct import plan, reconstruct
@@ -159,10 +160,9 @@ def test_a_helix_can_be_reconstructed_iteratively() -> None:
         assert hu == pytest.approx(1000 * body.density, abs=60)
 
 
-def test_memory_that_holds_no_slice_is_refused() -> None:
-    planned = plan(helix(), Options(matrix=128, memory=2**20))
+def test_memory_that_holds_no_slice_is_refused_before_anything_is_done() -> None:
     with pytest.raises(InputError, match=r"a single slice needs .* GiB"):
-        reconstruct(planned, lambda *_: np.zeros(0, np.float32), WATER, lambda *_: None, lambda _: None)
+        plan(helix(), Options(matrix=128, memory=2**20))
 
 
 @pytest.mark.parametrize(
@@ -177,9 +177,28 @@ def test_a_scan_without_a_whole_slice_is_refused(geometry: ScanGeometry, why: st
         plan(geometry, Options())
 
 
-def test_a_table_that_moves_back_and_forth_is_refused() -> None:
+@pytest.mark.parametrize(
+    "spoil",
+    [lambda z: np.where(np.arange(z.size) < 300, z, z - 20), lambda z: np.floor(z / 20) * 20, np.abs],
+    ids=["back and forth", "step and shoot", "and back again"],
+)
+def test_a_table_that_does_not_move_evenly_is_refused(spoil: Callable[[Array], Array]) -> None:
     geometry = helix()
-    shaken = geometry.axial.copy()
-    shaken[300:] -= 20
-    with pytest.raises(GeometryError, match="back and forth"):
-        plan(replace(geometry, axial=shaken), Options())
+    with pytest.raises(GeometryError, match="do not move evenly"):
+        plan(replace(geometry, axial=spoil(geometry.axial)), Options())
+
+
+@pytest.mark.parametrize("field", [900.0, 1300.0])
+def test_a_field_of_view_beyond_the_helix_s_is_refused(field: float) -> None:
+    with pytest.raises(UsageError, match="the scan sees"):
+        plan(helix(), Options(field_of_view=field))
+
+
+def test_every_pixel_of_a_small_field_of_view_is_reconstructed() -> None:
+    planned = plan(helix(pitch=1.2), Options(matrix=64, field_of_view=140.0, slice_thickness=1.0))
+    rebinning = planned.rebinning
+    assert rebinning is not None
+    positions = rebinning.tilted(planned.grid)
+    ones = np.ones((positions.size, 64, 64), np.float32)
+    for plane in rebinning.straighten(ones, positions, planned.grid):
+        assert plane == pytest.approx(1.0)

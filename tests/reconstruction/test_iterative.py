@@ -25,7 +25,7 @@ BODY = (
 
 def few_views(beam: Beam, *, rows: int = 1) -> ScanGeometry:
     divergent = beam is not Beam.PARALLEL
-    views = 24
+    views = 18
     return ScanGeometry(
         beam=beam,
         detector=Detector(

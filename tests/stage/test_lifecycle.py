@@ -282,6 +282,31 @@ def test_a_signal_cancels_the_stage(variables, start, number):
     assert b"Traceback" not in told
 
 
+def test_a_signal_that_an_import_swallows_cancels_all_the_same(variables, root):
+    """As extension modules do that import others: the exception is gone, and the wish is not."""
+    program = """
+import sys, time
+from clara_wf.stage import main
+def prepare(context):
+    print("here", file=sys.stderr, flush=True)
+    try:
+        time.sleep(30)
+    except BaseException:
+        pass
+def execute(context, prepared):
+    (context.outputs / "x").write_text("x")
+main(prepare=prepare, execute=execute)
+"""
+    environment = os.environ | variables | {"PYTHONPATH": str(root / "src")}
+    with subprocess.Popen([sys.executable, "-c", program], env=environment, stderr=subprocess.PIPE) as process:
+        while b"here" not in process.stderr.readline():
+            pass
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert lock_of(variables).message == "canceled"
+
+
 @pytest.mark.parametrize(
     "body",
     [

@@ -16,13 +16,15 @@ from clara_wf.imaging.dicom_frame import PixelFormat, Pixels, check_slope, nativ
 from clara_wf.imaging.dicom_header import Header
 from clara_wf.imaging.dicom_states import FileFault, FileState
 
-#: Any of these makes a file a projection.
+#: These make a file a projection. One may be missing, of a broken one; another vendor's private attributes may have the
+#: tag of one or two.
 _MARKS: Final = (
     "NumberofDetectorRows",
     "NumberofDetectorColumns",
     "DetectorFocalCenterAngularPosition",
     "DetectorFocalCenterRadialDistance",
 )
+_ENOUGH_MARKS: Final = 3
 #: What a projection is of no use without.
 _NEEDED: Final = (
     "InstanceNumber",
@@ -37,6 +39,8 @@ _NEEDED: Final = (
     "ConstantRadialDistance",
     "DetectorCentralElement",
     "LogFlag",
+    "RescaleSlope",
+    "RescaleIntercept",
 )
 _SHIFTS: Final = ("SourceAngularPositionShift", "SourceAxialPositionShift", "SourceRadialDistanceShift")
 #: Any other value may be anything, a name as well, and is not repeated.
@@ -88,7 +92,7 @@ class Projection(Pixels):
 
 def is_projection(header: Header) -> bool:
     """Say whether a file is a projection, be it a broken one."""
-    return any(keyword in header for keyword in _MARKS)
+    return sum(keyword in header for keyword in _MARKS) >= _ENOUGH_MARKS
 
 
 def read_projection(header: Header, pixel_format: PixelFormat) -> Projection:

@@ -32,6 +32,8 @@ from clara_wf.reconstruction.rtk import toolkit
 from clara_wf.stage import StageContext, main
 
 _DEFAULTS = Options()
+#: 1/mm, from a megavolt down to 25 keV. What a user states is taken as it is.
+_WATER = (0.006, 0.055)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -105,13 +107,28 @@ def execute(context: StageContext, prepared: None) -> None:  # noqa: ARG001
     """Reconstruct every scan of the input."""
     asked = context.options
     reweight = asked.missing_projections == "reweight"
-    scans = open_inputs(context.inputs, InputOptions(centre=asked.centre, pixel_mm=asked.pixel_mm, reweight=reweight))
-    for index, scan in enumerate(scans):
-        name = "recon" if index == 0 else f"recon_{index + 1}"
-        _Scan(context=context, projections=scan, place=f"scan {index + 1} of {len(scans)}").reconstruct(
-            context.output_folder / f"{name}.mhd", start=index / len(scans), share=1 / len(scans)
+    try:
+        scans = open_inputs(
+            context.inputs, InputOptions(centre=asked.centre, pixel_mm=asked.pixel_mm, reweight=reweight)
         )
+        for index, scan in enumerate(scans):
+            name = "recon" if index == 0 else f"recon_{index + 1}"
+            _Scan(context=context, projections=scan, place=f"scan {index + 1} of {len(scans)}").reconstruct(
+                context.output_folder / f"{name}.mhd", start=index / len(scans), share=1 / len(scans)
+            )
+    except InputError as fault:
+        raise _nameless(fault, context.input_folder) from fault
     context.progress(1.0, "done")
+
+
+def _nameless(fault: InputError, folder: Path) -> InputError:
+    """Say which file is meant by its place in the input: it may be named after a patient."""
+    message = fault.message
+    files = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    for number, name in sorted(enumerate(files, start=1), key=lambda one: -len(one[1])):
+        suffix = name[name.index(".") :] if "." in name else ""
+        message = message.replace(name, f"file {number} ({suffix})" if suffix else f"file {number}")
+    return type(fault)(message, remedy=fault.remedy)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,7 +208,7 @@ class _Scan:
         position: str | None = self.context.options.patient_position or self.projections.patient_position
         if not position:
             raise InputError(
-                f"{self.projections.name} does not say how the patient lay, so left and right are unknown",
+                f"{self.place} does not say how the patient lay, so left and right are unknown",
                 remedy="State it, by --arg recon=--patient-position=HFS for example",
             )
         return position
@@ -200,7 +217,12 @@ class _Scan:
         water: float | None = self.context.options.water_mu or self.projections.water_attenuation
         if not water:
             raise InputError(
-                f"{self.projections.name} does not say the attenuation of water, so there are no Hounsfield units",
+                f"{self.place} does not say the attenuation of water, so there are no Hounsfield units",
+                remedy="State it in 1/mm, by --arg recon=--water-mu=0.0192 for example",
+            )
+        if self.context.options.water_mu is None and not _WATER[0] < water < _WATER[1]:
+            raise InputError(
+                f"{self.place} has water attenuate {water:g} in each mm, which X-rays for patients do not; is it 1/cm?",
                 remedy="State it in 1/mm, by --arg recon=--water-mu=0.0192 for example",
             )
         return water

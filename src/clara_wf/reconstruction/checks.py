@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
@@ -19,6 +19,11 @@ _GAP_STEPS: Final = 1.5
 _SAME_STEPS: Final = 0.02
 #: Axial positions closer than this are the same.
 _SAME_MM: Final = 1e-3
+#: A gap in a helix up to which its rays are interpolated, if views may be missing.
+_BRIDGED: Final = math.radians(10)
+#: With fewer views, filtered backprojection shows little but streaks.
+_FEWEST_VIEWS: Final = 16
+_ITERATIVE: Final = "Use the iterative method, by --arg recon=--method=iterative"
 #: So many faults are named in words; the rest are counted.
 _NAMED: Final = 3
 
@@ -33,10 +38,6 @@ _STARVED_PART: Final = 1e-3
 _EDGE_WATER_MM: Final = 10.0
 _EDGE_VIEWS: Final = 0.05
 _EDGE_COLUMNS: Final = 3
-#: 1/mm, at about 70 keV.
-_WATER: Final = 0.0195
-#: A detector is offset, and has one edge within the object, where its sides differ by more than this.
-_OFFSET: Final = 1.1
 
 
 def check_views(geometry: ScanGeometry, *, reweight: bool, iterative: bool = False) -> tuple[str, ...]:
@@ -65,6 +66,13 @@ def check_views(geometry: ScanGeometry, *, reweight: bool, iterative: bool = Fal
     if faults and not reweight:
         more = f"; and {len(faults) - _NAMED} more faults of this kind" if len(faults) > _NAMED else ""
         raise GeometryError("; ".join(faults[:_NAMED]) + more, remedy=_REMEDY)
+    if geometry.is_helical and float(np.abs(np.diff(geometry.angles)).max()) > _BRIDGED:
+        raise GeometryError(
+            f"{next(_gaps(geometry))}: more of a helix than can be bridged, {math.degrees(_BRIDGED):g} degrees",
+            remedy="Reconstruct what is before and what is behind it on their own",
+        )
+    if not iterative and geometry.views < _FEWEST_VIEWS:
+        raise GeometryError(f"{geometry.views} views are too few to be filtered and backprojected", remedy=_ITERATIVE)
     if not iterative:
         _check_span(geometry)
     return tuple(faults)
@@ -126,7 +134,7 @@ def _check_span(geometry: ScanGeometry) -> None:
         raise GeometryError(
             f"the views span {math.degrees(geometry.span):.1f} degrees, and a scan of this kind needs"
             f" {math.degrees(needed):.1f}: it is short by {short:.1f} degrees",
-            remedy="Use the iterative method, which does without the missing ones at a loss of quality",
+            remedy=_ITERATIVE,
         )
 
 
@@ -139,7 +147,7 @@ class RayCheck:
     ----------
     geometry : ScanGeometry
         Of the scan.
-    water_attenuation : float, optional
+    water_attenuation : float
         1/mm, to tell the object from air at the edges.
     incident_photons : float, optional
         Of a ray in air, to tell rays that hardly any come through.
@@ -148,13 +156,14 @@ class RayCheck:
     def __init__(
         self,
         geometry: ScanGeometry,
-        water_attenuation: float | None = None,
+        water_attenuation: float,
         incident_photons: float | None = None,
     ) -> None:
         detector = geometry.detector
         self._rays = geometry.views * detector.rows * detector.columns
-        self._water = _EDGE_WATER_MM * (water_attenuation or _WATER)
-        self._sides = _sides_to_watch(geometry)
+        self._water = _EDGE_WATER_MM * water_attenuation
+        # Of a detector that is offset on purpose, one side is within the object.
+        self._sides = [geometry.offset_side] if geometry.offset_side else ["first", "last"]
         # The line integral beyond which too few photons are left.
         self._dark = math.log(incident_photons / _FEW_PHOTONS) if incident_photons else math.inf
         self._starved = 0
@@ -189,8 +198,9 @@ class RayCheck:
         new = ~self._seen[views]
         self._mended += int(bad[new].sum())
         mended = self._mend(first_view, chunk, bad) if bad.any() else chunk
-        self._watch_edges(mended[new])
-        self._starved += int((mended[new] > self._dark).sum())
+        fresh = mended if new.all() else mended[new]
+        self._watch_edges(fresh)
+        self._starved += int((fresh > self._dark).sum())
         self._seen[views] = True
         return mended
 
@@ -244,12 +254,3 @@ class RayCheck:
                 f" densities near the edge of the field of view are too high"
             )
         return tuple(notes)
-
-
-def _sides_to_watch(geometry: ScanGeometry) -> Sequence[str]:
-    """Return the sides of the detector that should see air: one of a detector that is offset on purpose."""
-    detector = geometry.detector
-    first, last = detector.central_column, detector.columns - 1 - detector.central_column
-    if geometry.span > 2 * math.pi * 0.99 and max(first, last) > _OFFSET * min(first, last):
-        return ["first" if first > last else "last"]
-    return ["first", "last"]

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +12,8 @@ import numpy as np
 from clara_wf import __version__
 from clara_wf.imaging.dicom_inventory import Series
 from clara_wf.imaging.dicom_report import VolumeReport
-from clara_wf.imaging.record import Step
+from clara_wf.imaging.record import Step, write_record
+from clara_wf.model.locks import now
 from clara_wf.reconstruction.dicom_ct_pd import CtPdSeries, open_series
 from clara_wf.reconstruction.stack import Calibration, open_stack_writer
 
@@ -52,7 +51,7 @@ def write_ct_pd(
     InputError
         They make no scan, or a file cannot be read.
     """
-    started = time.time()
+    started = now()
     scan = open_series(series, reweight=reweight)
     first, rescale = scan.views[0].format, scan.rescale
     keep = rescale is not None and not first.signed and first.bits_allocated <= 16
@@ -61,7 +60,6 @@ def write_ct_pd(
     detail: dict[str, str | float] = {"views": len(scan.views)}
     if scan.notes:
         detail["notes"] = "; ".join(scan.notes)
-    step = Step(stage=stage, version=__version__, started=_iso(started), ended=_iso(time.time()), detail=detail)
     with open_stack_writer(
         path,
         scan.geometry,
@@ -73,7 +71,6 @@ def write_ct_pd(
             water_attenuation=scan.water_attenuation,
             incident_photons=scan.incident_photons,
         ),
-        record=None if scan.record is None else replace(scan.record, provenance=(step,)),
     ) as write:
         plane = scan.stored if keep else scan.line_integrals
         with ThreadPoolExecutor() as pool:
@@ -81,6 +78,9 @@ def write_ct_pd(
                 indices = range(start, min(start + _CHUNK, len(scan.views)))
                 list(pool.map(lambda index: write(index, plane(index)), indices))
                 done(indices.stop)
+        if scan.record is not None:
+            step = Step(stage=stage, version=__version__, started=started, ended=now(), detail=detail)
+            write_record(path, replace(scan.record, provenance=(step,)))
     return _report(scan, path, dtype.name)
 
 
@@ -96,7 +96,3 @@ def _report(scan: CtPdSeries, path: Path, dtype: str) -> VolumeReport:
         dtype=dtype,
         notes=scan.notes,
     )
-
-
-def _iso(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")

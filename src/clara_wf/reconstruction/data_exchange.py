@@ -10,6 +10,7 @@ J. Synchrotron Rad. 21 (2014) 1224.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -154,6 +155,7 @@ def _open(path: Path) -> Iterator[Any]:
 def _check_parts(file: Any, name: str) -> None:  # noqa: ANN401 - HDF5 is without types
     import h5py
 
+    _refuse_links(file, name)
     missing = [part for part in (_DATA, _WHITE, _DARK, _THETA) if not isinstance(file.get(part), h5py.Dataset)]
     if missing:
         raise InputError(f"{name} is no Data Exchange file: {', '.join(missing)} {_is_are(missing)} missing")
@@ -165,6 +167,20 @@ def _check_parts(file: Any, name: str) -> None:  # noqa: ANN401 - HDF5 is withou
         raise InputError(
             f"{name}: {', '.join(odd)} {_is_are(odd)} not of the {shape[1]} x {shape[2]} pixels of {_DATA}"
         )
+
+
+def _refuse_links(file: Any, name: str) -> None:  # noqa: ANN401
+    """Refuse a file whose data lie in another one: it would be somebody else's."""
+    import h5py
+
+    for part in (_DATA, _WHITE, _DARK, _THETA, *itertools.chain(*_PIXEL_SIZES)):
+        steps = part.strip("/").split("/")
+        paths = ["/".join(steps[: count + 1]) for count in range(len(steps))]
+        if any(isinstance(file.get(path, getlink=True), h5py.ExternalLink) for path in paths if path in file):
+            raise InputError(f"{name}: {part} leads to another file", remedy="Copy the data into the file itself")
+        found = file.get(part)
+        if isinstance(found, h5py.Dataset) and (found.external or found.is_virtual):
+            raise InputError(f"{name}: the data of {part} lie outside it", remedy="Copy the data into the file itself")
 
 
 def _is_are(things: list[str]) -> str:
@@ -207,7 +223,9 @@ def _pixel_size(file: Any, name: str) -> tuple[float, float]:  # noqa: ANN401
         if across in file:
             width = _length(file[across], across, name)
             return width, _length(file[down], down, name) if down in file else width
-    raise GeometryError(f"{name} does not say how large a pixel is", remedy="Pass it in mm, by --pixel-mm")
+    raise GeometryError(
+        f"{name} does not say how large a pixel is", remedy="Pass it in mm, by --arg recon=--pixel-mm=0.01 for example"
+    )
 
 
 def _length(dataset: Any, where: str, name: str) -> float:  # noqa: ANN401
@@ -219,7 +237,8 @@ def _length(dataset: Any, where: str, name: str) -> float:  # noqa: ANN401
     if units not in _MM or not (math.isfinite(value) and value > 0):
         told = f"in {units[:20]!r}" if units else "without units"
         raise GeometryError(
-            f"{name}: {where} is {value:g} {told}, which is no size in m, mm or um", remedy="Pass it by --pixel-mm"
+            f"{name}: {where} is {value:g} {told}, which is no size in m, mm or um",
+            remedy="Pass it by --arg recon=--pixel-mm=0.01 for example",
         )
     return value * _MM[units]
 

@@ -106,10 +106,11 @@ def open_ct_pd(folder: Path, *, reweight: bool = False) -> list[CtPdSeries]:
     files = take_inventory(folder)
     check_one_patient(files)
     opened = []
-    for series in group_series(files):
+    all_series = group_series(files)
+    for series in all_series:
         if series.fault and any(file.projection for file in series.files):
             raise DicomError(f"series {series.uid} is refused: {series.fault}")
-        if series.images and not series.projections:
+        if series.images and not any(other.projections for other in all_series):
             raise DicomError(
                 f"series {series.uid} holds images, which are reconstructed already",
                 remedy="Use a workflow without recon, such as organ-seg",

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from clara_wf.reconstruction.flatten import Flattener
 from clara_wf.reconstruction.geometry import Beam, Detector, DetectorShape, ScanGeometry
@@ -32,10 +31,6 @@ _CHUNK_BYTES = 24 * 2**20
 _CHUNK_VIEWS = 32
 #: A gap of more than this between views makes a short scan (RTK's own).
 _SHORT_SCAN_GAP = math.radians(20)
-#: Copies of the row of a fan beam: a backprojector interpolates between rows.
-_FAN_ROWS = 3
-#: A detector counts as offset if it sees this much more on one side.
-_OFFSET = 1.1
 
 
 def chunk_views(detector: Detector) -> int:
@@ -70,16 +65,14 @@ def filtered_backprojection(
     circle = scan(flat.geometry)
     volume = volume_image(grid, float(geometry.axial[0]))
     step = chunk_views(flat.geometry.detector)
-    parallel = geometry.beam is Beam.PARALLEL
     weights = flat.weights
     for start in range(0, geometry.views, step):
         stop = min(start + step, geometry.views)
         views = flat.apply(read(start, stop))
-        detector = flat.geometry.detector
         if weights is not None:
-            detector, views = _doubled(detector, views * weights[start:stop])
-        image = projection_image(detector, views, start)
-        weighted = image.view if parallel else _divergent_weights(image, circle)
+            views = views * weights[start:stop]
+        image = projection_image(flat.geometry.detector, views, start)
+        weighted = _divergent_weights(image, circle) if weights is None else image.view
         filtered = ramp(weighted, options.filter, options.cutoff)
         filtered.Update()
         backproject(volume, filtered.GetOutput(), circle)
@@ -111,23 +104,19 @@ def _divergent_weights(image: Image, circle: Any) -> Any:  # noqa: ANN401 - RTK 
 class Prepared:
     """A scan as RTK takes it: with a flat detector, of more rows than one, and of both sides of the axis."""
 
-    def __init__(
-        self, geometry: ScanGeometry, flattener: Flattener | None, copies: int, beside: tuple[int, int]
-    ) -> None:
+    def __init__(self, geometry: ScanGeometry, flattener: Flattener | None, rows: int, beside: tuple[int, int]) -> None:
         self.geometry = geometry
         self._flattener = flattener
-        self._copies = copies
-        self._beside = beside
+        self._rows = rows  # that are put above and below: a backprojector interpolates between rows
+        self._beside = beside  # columns that are put before and after
 
     @staticmethod
     def of(geometry: ScanGeometry, *, filtered: bool = True) -> Prepared:
         """Find out what has to be done; without a filter, nothing reaches beyond the side that sees less."""
         flattener = Flattener.of(geometry) if geometry.detector.shape is DetectorShape.ARC else None
         detector = flattener.flat if flattener else geometry.detector
-        copies = 1
-        if detector.rows == 1:
-            copies = _FAN_ROWS
-            detector = replace(detector, rows=copies, central_row=detector.central_row + copies // 2)
+        rows = 1 if detector.rows == 1 or (filtered and geometry.beam is Beam.PARALLEL) else 0
+        detector = replace(detector, rows=detector.rows + 2 * rows, central_row=detector.central_row + rows)
         beside = (0, 0)
         if filtered and _is_offset(geometry):
             # Filtered rays reach beyond the side that sees less.
@@ -136,15 +125,15 @@ class Prepared:
             columns = detector.columns + sum(beside)
             detector = replace(detector, columns=columns, central_column=detector.central_column + beside[0])
         beam = Beam.CONE if geometry.beam is Beam.FAN else geometry.beam
-        return Prepared(replace(geometry, beam=beam, detector=detector), flattener, copies, beside)
+        return Prepared(replace(geometry, beam=beam, detector=detector), flattener, rows, beside)
 
     def apply(self, views: Floats) -> Floats:
         """Return views [view, row, column] as a detector of `geometry` would have measured them."""
         if self._flattener is not None:
             views = self._flattener.apply(views)
-        if any(self._beside):
-            views = np.pad(views, ((0, 0), (0, 0), self._beside))
-        return np.repeat(views, self._copies, axis=1) if self._copies > 1 else views
+        if self._rows:
+            views = np.pad(views, ((0, 0), (self._rows, self._rows), (0, 0)), mode="edge")
+        return np.pad(views, ((0, 0), (0, 0), self._beside)) if any(self._beside) else views
 
     @property
     def weights(self) -> NDArray[np.float32] | None:
@@ -152,30 +141,9 @@ class Prepared:
         return _parallel_weights(self.geometry, self._beside) if self.geometry.beam is Beam.PARALLEL else None
 
 
-def _doubled(detector: Detector, views: Floats) -> tuple[Detector, Floats]:
-    """Interpolate columns to twice as many by cubic splines.
-
-    A backprojector interpolates linearly between columns; between closer ones it is nearer to the truth.
-    """
-    coefficients = ndimage.spline_filter1d(views, order=3, axis=-1, output=np.float32, mode="mirror")
-    around = np.pad(coefficients, ((0, 0), (0, 0), (1, 1)), mode="reflect")
-    doubled = np.empty((*views.shape[:2], 2 * detector.columns - 1), np.float32)
-    doubled[..., ::2] = views
-    doubled[..., 1::2] = ((around[..., :-3] + around[..., 3:]) + 23 * (around[..., 1:-2] + around[..., 2:-1])) / 48
-    finer = replace(
-        detector,
-        columns=doubled.shape[2],
-        column_spacing=detector.column_spacing / 2,
-        central_column=detector.central_column * 2,
-    )
-    return finer, doubled
-
-
 def _is_offset(geometry: ScanGeometry) -> bool:
     """Say whether a parallel scan sees one side of the axis further than the other, and both in turn."""
-    detector = geometry.detector
-    near, far = sorted((detector.central_column, detector.columns - 1 - detector.central_column))
-    return geometry.beam is Beam.PARALLEL and far > _OFFSET * near and geometry.span > 2 * math.pi * 0.99
+    return geometry.beam is Beam.PARALLEL and geometry.offset_side is not None
 
 
 def _parallel_weights(geometry: ScanGeometry, beside: tuple[int, int]) -> NDArray[np.float32]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,10 @@ Array = NDArray[np.float64]
 #: Axial positions that differ by less than this over a whole scan are a circle: a table's play.
 CIRCULAR_MM: Final = 0.01
 
+#: A detector counts as offset if it sees this much more on one side.
+_OFFSET: Final = 1.1
+#: A wider gap opens a circle (RTK's own number for short scans).
+_GAP: Final = math.radians(20)
 #: Rows are LPS unit vectors in the scanner frame, by Patient Position (PS3.3, C.7.3.1.1.2).
 _PATIENT_AXES: Final[dict[str, tuple[tuple[int, int, int], ...]]] = {
     "HFS": ((1, 0, 0), (0, 1, 0), (0, 0, 1)),
@@ -83,6 +87,12 @@ class Detector:
     central_row: float  # index from 0, with fractions, that the central ray meets
     central_column: float  # likewise; in a parallel beam it is the rotation centre
     shape: DetectorShape = DetectorShape.FLAT
+
+    @property
+    def is_offset(self) -> bool:
+        """Say whether one side of the axis is seen markedly further than the other."""
+        near, far = sorted((self.central_column, self.columns - 1 - self.central_column))
+        return far > _OFFSET * near
 
     def __post_init__(self) -> None:
         if min(self.rows, self.columns) < 1 or not self.row_spacing > 0 or not self.column_spacing > 0:
@@ -194,7 +204,7 @@ class ScanGeometry:
 
     @property
     def fan_angles(self) -> tuple[float, float]:
-        """Radians between the central ray and the outer edges of the first and the last column; 0, 0 if parallel."""
+        """Radians between the central ray and the centres of the first and the last column; 0, 0 if parallel."""
         if self.beam is Beam.PARALLEL:
             return 0.0, 0.0
         first, last = self._edges
@@ -221,6 +231,23 @@ class ScanGeometry:
             reach = [abs(edge) for edge in self._edges]
         else:
             reach = [self.source_to_isocenter * math.sin(abs(angle)) for angle in self.fan_angles]
-        turned = self.span > 2 * math.pi * 0.99 and not self.is_helical
-        one_sided = turned and max(reach) > 1.1 * min(reach)
-        return 2 * (max(reach) if one_sided else min(reach))
+        return 2 * (max(reach) if self.offset_side else min(reach))
+
+    @property
+    def is_full_turn(self) -> bool:
+        """Say whether the source goes all the way round, but for rounding."""
+        return self.span > 2 * math.pi * 0.99
+
+    @property
+    def offset_side(self) -> Literal["first", "last"] | None:
+        """The end of the detector that sees further, if on a full circle it is to see for the other, too; else None."""
+        detector = self.detector
+        if self.is_helical or not self.is_full_turn or not detector.is_offset:
+            return None
+        return "first" if detector.central_column > (detector.columns - 1) / 2 else "last"
+
+    @property
+    def is_closed(self) -> bool:
+        """Say whether views stand all around the circle, without a gap of more than 20 degrees."""
+        places = np.sort(np.mod(self.angles, 2 * math.pi))
+        return float(np.diff(places, append=places[0] + 2 * math.pi).max()) < _GAP

@@ -16,10 +16,10 @@ from clara_wf.reconstruction.options import Options
 
 #: Matrices that are chosen without being asked.
 _USUAL_MATRICES: Final = (64, 128, 256, 512, 1024, 2048)
+#: Slices may be this part of a row at the isocentre.
+_FINEST: Final = 0.1
 #: Pixels may be this much larger than a column at the isocentre before the next matrix is taken.
 _PLAY: Final = 1.1
-#: A field of view beyond what the scan sees would be filled with nothing.
-_FOV_PLAY_MM: Final = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,13 +75,15 @@ class Grid:
         return (index if turn[2, 2] > 0 else self.slices - 1 - index), plane
 
 
-def choose_grid(geometry: ScanGeometry, extent: tuple[float, float], options: Options) -> Grid:
+def choose_grid(geometry: ScanGeometry, field: float, extent: tuple[float, float], options: Options) -> Grid:
     """Choose the grid that a user asked for, or what suits the scan.
 
     Parameters
     ----------
     geometry : ScanGeometry
         Of the scan.
+    field : float
+        The field of view, mm.
     extent : tuple of float
         From where to where along z, in mm, the scan can be reconstructed.
     options : Options
@@ -90,20 +92,20 @@ def choose_grid(geometry: ScanGeometry, extent: tuple[float, float], options: Op
     Raises
     ------
     UsageError
-        The field of view is larger than what the scan sees, or a number is none.
+        The slices are far finer than the rows.
     """
     detector = geometry.detector
-    seen = geometry.field_of_view
-    field = options.field_of_view if options.field_of_view is not None else math.floor(seen * 10) / 10
-    if not 0 < field <= seen + _FOV_PLAY_MM:
-        raise UsageError(
-            f"a field of view of {field:g} mm: the scan sees {seen:.1f} mm", remedy="Ask for less by --fov"
-        )
     column = detector.column_spacing / geometry.magnification
     matrix = options.matrix or next((size for size in _USUAL_MATRICES if field / size <= column * _PLAY), 2048)
     thickness = options.slice_thickness or detector.row_spacing / geometry.magnification
     if geometry.beam is Beam.FAN and not geometry.is_helical:
         return Grid(matrix=matrix, pixel=field / matrix, slices=1, thickness=thickness, first=float(geometry.axial[0]))
+    row = detector.row_spacing / geometry.magnification
+    if thickness < _FINEST * row:
+        raise UsageError(
+            f"slices of {thickness:g} mm are finer than anything that rows of {row:.3g} mm tell",
+            remedy="Ask for thicker ones, by --arg recon=--slice-thickness=1 for example",
+        )
     low, high = extent
     slices = max(1, math.floor((high - low) / thickness + 1e-6) + 1)
     first = (low + high) / 2 - (slices - 1) / 2 * thickness

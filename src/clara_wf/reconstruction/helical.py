@@ -34,6 +34,8 @@ from clara_wf.reconstruction.rtk import Floats
 _TILT: Final = 1.38
 #: Radians beyond a quarter turn on either side over which a view gives way to the opposite one.
 _OVERLAP: Final = math.radians(15)
+#: A table may be this part of its feed from an even movement.
+_EVEN: Final = 0.05
 #: Tilted slices for each upright one.
 _TILTED_PER_SLICE: Final = 2
 #: A ray may pass this many rows beside the centres of the outermost: half a row is still measured.
@@ -55,16 +57,13 @@ class Sampling:
         return float(self.places[1] - self.places[0])
 
     def geometry(self, slices: int) -> ScanGeometry:
-        """Return slices' sinograms as a parallel scan: rows are slices 1 mm apart, with one more on either side.
-
-        A backprojector interpolates between rows, also where it needs one alone.
-        """
+        """Return slices' sinograms as a parallel scan, whose rows are the slices, 1 mm apart."""
         detector = Detector(
-            rows=slices + 2,
+            rows=slices,
             columns=self.places.size,
             row_spacing=1.0,
             column_spacing=self.spacing,
-            central_row=1.0,
+            central_row=0.0,
             central_column=-float(self.places[0]) / self.spacing,
         )
         return ScanGeometry(beam=Beam.PARALLEL, detector=detector, angles=self.angles, axial=np.zeros(self.angles.size))
@@ -92,17 +91,21 @@ class Rebinning:
     Raises
     ------
     GeometryError
-        The table moves back and forth, or the scan is too short or too fast for any slice.
+        Table and source do not move evenly, or the scan is too short or too fast for any slice.
     """
 
     def __init__(self, geometry: ScanGeometry, sampling: Sampling, field_of_view: float) -> None:
-        forth = np.sign(geometry.axial[-1] - geometry.axial[0])
-        if float((np.diff(geometry.axial) * forth).min()) < -1e-3 * abs(geometry.feed_per_rotation):
-            raise GeometryError("the table moves back and forth in the scan, so it is no helix")
+        off = np.abs(geometry.axial - np.polyval(np.polyfit(geometry.angles, geometry.axial, 1), geometry.angles)).max()
+        if off > _EVEN * abs(geometry.feed_per_rotation):
+            raise GeometryError(
+                f"table and source do not move evenly: the table is up to {off:.4g} mm from where a helix of"
+                f" {abs(geometry.feed_per_rotation):.4g} mm for each rotation would have it"
+            )
         self.geometry = geometry
         self.sampling = sampling
         self._phases = _phases(geometry)
-        self._radius = field_of_view / 2
+        # The corners of the matrix, as far as the scan sees them.
+        self._radius = min(field_of_view / math.sqrt(2), geometry.field_of_view / 2)
         # Radians of the source's angle for each mm of the table.
         self._turn = float(np.polyfit(geometry.axial, geometry.angles, 1)[0])
         self.slope = _TILT / (self._turn * geometry.source_to_isocenter)

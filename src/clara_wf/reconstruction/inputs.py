@@ -56,16 +56,14 @@ def open_inputs(path: Path, options: InputOptions) -> list[Projections]:
         found = [*_stacks(path, options.centre), *_data_exchange(path, options)]
         if not found and any(path.iterdir()):
             found = [*open_ct_pd(path, reweight=options.reweight)]
+            if found and options.centre is not None:
+                raise _no_axis(found[0].name)
     elif path.suffix.lower() in SUFFIXES and path.is_file():
         found = [open_data_exchange(path, pixel_mm=options.pixel_mm, centre=options.centre)]
     elif path.suffix == ".mhd" and path.is_file():
         found = [stack for stack in (_stack(path, options.centre),) if stack is not None]
     else:
         found = []
-    if options.centre is not None:
-        diverging = [scan.name for scan in found if scan.geometry.beam is not Beam.PARALLEL]
-        if diverging:
-            raise GeometryError(f"{diverging[0]} is no parallel beam, whose rotation centre could be given by --centre")
     if not found:
         raise InputError("there are no projections in the input", remedy=f"Looked for: {_LOOKED_FOR}")
     return found
@@ -109,6 +107,10 @@ def _centred(stack: ProjectionStack, centre: float | None) -> ProjectionStack:
         return stack
     geometry = stack.geometry
     if geometry.beam is not Beam.PARALLEL:
-        raise GeometryError(f"{stack.name} is no parallel beam, whose rotation centre could be given by --centre")
+        raise _no_axis(stack.name)
     check_centre(centre, geometry.detector.columns)
     return replace(stack, geometry=replace(geometry, detector=replace(geometry.detector, central_column=centre)))
+
+
+def _no_axis(name: str) -> GeometryError:
+    return GeometryError(f"{name} is no parallel beam, whose rotation centre could be given by --centre")

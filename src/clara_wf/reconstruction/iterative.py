@@ -21,12 +21,17 @@ from clara_wf.reconstruction.options import Options
 from clara_wf.reconstruction.rtk import Image, projection_image, scan, toolkit, volume_image
 
 #: RTK holds about this many copies of the views and of the volume at once.
-_COPIES: Final = 8
+WORKING_COPIES: Final = 8
 #: Steps of conjugate gradient between two denoisings.
 _STEPS: Final = 4
 _DENOISING_STEPS: Final = 10
 #: Rows that are put beside those of a parallel or fan beam, on either side.
 _ROWS_BESIDE: Final = 3
+
+
+def iterations_of(options: Options) -> int:
+    """Return how many iterations are made: those asked for, in whole rounds between two denoisings."""
+    return max(1, round(options.iterations / _STEPS)) * _STEPS
 
 
 def iterative(read: Reader, geometry: ScanGeometry, grid: Grid, options: Options, progress: Progress) -> Image:
@@ -39,12 +44,16 @@ def iterative(read: Reader, geometry: ScanGeometry, grid: Grid, options: Options
     """
     prepared = Prepared.of(geometry, filtered=False)
     detector = prepared.geometry.detector
-    needed = _COPIES * 4 * (geometry.views * detector.rows * detector.columns + grid.slices * grid.matrix * grid.matrix)
+    needed = (
+        WORKING_COPIES
+        * 4
+        * (geometry.views * detector.rows * detector.columns + grid.slices * grid.matrix * grid.matrix)
+    )
     if needed > options.memory:
         raise InputError(
             f"the iterative method needs {needed / 2**30:.1f} GiB for {geometry.views} views and {grid.slices} slices"
             f" of {grid.matrix}x{grid.matrix}, and may take {options.memory / 2**30:.1f} GiB",
-            remedy="Ask for a smaller --matrix or thicker slices, allow more by --memory, or use --method auto",
+            remedy="Ask for a smaller matrix, or allow more GiB by --arg recon=--memory=8 for example",
         )
     views = np.concatenate([prepared.apply(read(index, index + 1)) for index in range(geometry.views)])
     # Joseph's projector drops rays through the outermost slices, which therefore are none of ours. Where slices are as
@@ -69,7 +78,7 @@ def iterative(read: Reader, geometry: ScanGeometry, grid: Grid, options: Options
     solver.SetForwardProjectionFilter(base.ForwardProjectionType_FP_JOSEPH)
     solver.SetBackProjectionFilter(base.BackProjectionType_BP_JOSEPH)
     solver.SetDisableDisplacedDetectorFilter(True)
-    solver.SetMainLoop_iterations(max(1, options.iterations // _STEPS))
+    solver.SetMainLoop_iterations(iterations_of(options) // _STEPS)
     solver.SetCG_iterations(_STEPS)
     solver.SetPerformPositivity(True)
     solver.SetPerformTVSpatialDenoising(options.regularization > 0)

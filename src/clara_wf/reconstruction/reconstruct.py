@@ -11,15 +11,19 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from clara_wf.model.errors import GeometryError, InputError
+from clara_wf.model.errors import GeometryError, InputError, UsageError
 from clara_wf.reconstruction.filtered import Progress, Reader, filtered_backprojection
 from clara_wf.reconstruction.geometry import Beam, ScanGeometry
 from clara_wf.reconstruction.grid import Grid, choose_grid, circular_extent
 from clara_wf.reconstruction.helical import Rebinning, choose_sampling
-from clara_wf.reconstruction.iterative import iterative
+from clara_wf.reconstruction.iterative import WORKING_COPIES, iterations_of, iterative
 from clara_wf.reconstruction.options import Method, Options
 from clara_wf.reconstruction.rtk import Floats, slices_of
 
+#: A field of view beyond what the scan sees would be filled with nothing.
+_FOV_PLAY_MM: Final = 1.0
+#: Views are held as they come, mended, and in units of water, at worst all at once.
+_VIEW_COPIES: Final = 3
 #: What stands outside the circle that the scan sees: no tissue is as thin.
 OUTSIDE_HU: Final = -1024
 _LARGEST_HU: Final = 32767
@@ -53,31 +57,65 @@ def plan(geometry: ScanGeometry, options: Options) -> Planned:
     UsageError
         The grid that was asked for is not what the scan sees.
     """
+    seen = geometry.field_of_view
+    field = math.floor(seen * 10) / 10 if options.field_of_view is None else options.field_of_view
+    if not 0 < field <= seen + _FOV_PLAY_MM:
+        raise UsageError(
+            f"a field of view of {field:g} mm: the scan sees {seen:.1f} mm",
+            remedy="Ask for less, by --arg recon=--fov=300 for example",
+        )
     if geometry.is_helical:
-        return _plan_helical(geometry, options)
+        return _plan_helical(geometry, field, options)
+    _check_circle(geometry, options)
+    grid = choose_grid(geometry, field, circular_extent(geometry, field), options)
+    return _fitting(Planned(geometry=geometry, grid=grid, method=_name(geometry, options), options=options))
+
+
+def _check_circle(geometry: ScanGeometry, options: Options) -> None:
+    """Refuse circles that there is no method for."""
+    detector = geometry.detector
     if geometry.focal_spot is not None:
         raise GeometryError("a flying focal spot on a circular scan is not supported")
-    field = options.field_of_view or geometry.field_of_view
-    grid = choose_grid(geometry, circular_extent(geometry, field), options)
-    return Planned(geometry=geometry, grid=grid, method=_name(geometry, options), options=options)
+    if geometry.beam is Beam.PARALLEL:
+        return
+    if not -0.5 <= detector.central_row <= detector.rows - 0.5:
+        raise GeometryError(
+            f"central_row {detector.central_row:g} is none of {detector.rows}: no row sees the plane of the source"
+        )
+    if detector.is_offset and not geometry.is_closed and options.method is not Method.ITERATIVE:
+        raise GeometryError(
+            "the detector is offset, so that a full turn is needed, and the scan is open or has a gap",
+            remedy="Use the iterative method, by --arg recon=--method=iterative",
+        )
 
 
-def _plan_helical(geometry: ScanGeometry, options: Options) -> Planned:
+def _plan_helical(geometry: ScanGeometry, field: float, options: Options) -> Planned:
     if geometry.beam is Beam.PARALLEL:
         raise GeometryError("a helical scan in a parallel beam is not supported")
-    field = options.field_of_view or geometry.field_of_view
     sampling = choose_sampling(geometry, field)
     rebinning = Rebinning(geometry, sampling, field)
-    grid = choose_grid(geometry, rebinning.extent, options)
+    grid = choose_grid(geometry, field, rebinning.extent, options)
     name = f"single-slice rebinning, {_name(sampling.geometry(1), options)}"
-    return Planned(geometry=geometry, grid=grid, method=name, options=options, rebinning=rebinning)
+    return _fitting(Planned(geometry=geometry, grid=grid, method=name, options=options, rebinning=rebinning))
+
+
+def _fitting(planned: Planned) -> Planned:
+    """Return a plan that can be carried out.
+
+    Raises
+    ------
+    InputError
+        It does not fit into the memory.
+    """
+    _blocks(planned)
+    return planned
 
 
 def _name(geometry: ScanGeometry, options: Options) -> str:
     if options.method is Method.ITERATIVE:
-        return f"conjugate gradient with total variation, {options.iterations} iterations"
+        return f"conjugate gradient with total variation, {iterations_of(options)} iterations"
     name = "FDK" if geometry.beam is Beam.CONE else "FBP"
-    short = geometry.beam is not Beam.PARALLEL and geometry.span < 2 * math.pi * 0.99
+    short = geometry.beam is not Beam.PARALLEL and not geometry.is_full_turn
     window = f"{options.filter.value} filter" + (f" to {options.cutoff:g}" if options.cutoff < 1 else "")
     return f"{name}, {geometry.beam.value} beam, {'short scan, ' if short else ''}{window}"
 
@@ -137,10 +175,9 @@ def _slices(planned: Planned, grid: Grid, read: Reader, progress: Progress) -> I
     angles, places = rebinning.sampling.angles, rebinning.sampling.places
     first, last = rebinning.views(float(positions[0]), float(positions[-1]))
     views = read(first, last)
-    sinograms = np.empty((angles.size, positions.size + 2, places.size), np.float32)
+    sinograms = np.empty((angles.size, positions.size, places.size), np.float32)
     for index, rays in rebinning.rebin(views, first, positions):
-        sinograms[index, 1:-1] = rays
-        sinograms[index, 0], sinograms[index, -1] = rays[0], rays[-1]
+        sinograms[index] = rays
         progress(0.5 * (index + 1) / angles.size)
     del views
     tilted = method(
@@ -169,28 +206,25 @@ def _blocks(planned: Planned) -> list[tuple[int, int]]:
         rebinning = planned.rebinning
         if rebinning is None:
             return count * grid.slice_bytes
+        middle = (grid.slices - count) // 2  # the first and the last block need fewer tilted slices
+        tilted = rebinning.tilted(grid.part(middle, middle + count))
+        first, last = rebinning.views(float(tilted[0]), float(tilted[-1]))
         detector, sampling = planned.geometry.detector, rebinning.sampling
-        tilted = rebinning.tilted(grid.part(0, count))
-        spread = float(np.ptp(tilted)) + 2 * rebinning.reach
-        views = spread / abs(planned.geometry.feed_per_rotation) * _views_per_rotation(planned.geometry)
-        sinograms = tilted.size * sampling.angles.size * sampling.places.size * 4
-        volume = tilted.size * grid.slice_bytes
-        # Views come as stored values and become floats.
-        return round(volume + sinograms + 1.5 * views * detector.rows * detector.columns * 4)
+        views = _VIEW_COPIES * (last - first) * detector.rows * detector.columns
+        rebinned = tilted.size * (sampling.angles.size * sampling.places.size + grid.matrix**2)
+        copies = WORKING_COPIES if planned.options.method is Method.ITERATIVE else 1
+        # The views are let go before the slices are reconstructed.
+        return round(4 * max(views + rebinned, copies * rebinned))
 
     size = next((count for count in range(grid.slices, 0, -1) if needed(count) <= memory), 0)
     if size == 0:
         raise InputError(
             f"a single slice needs {needed(1) / 2**30:.1f} GiB, and {memory / 2**30:.1f} GiB are allowed",
-            remedy="Allow more by --memory",
+            remedy="Allow more GiB, by --arg recon=--memory=4 for example",
         )
     count = math.ceil(grid.slices / size)
     edges = [round(grid.slices * index / count) for index in range(count + 1)]
     return list(itertools.pairwise(edges))
-
-
-def _views_per_rotation(geometry: ScanGeometry) -> float:
-    return geometry.views / (geometry.span / (2 * math.pi))
 
 
 def _circle(grid: Grid, geometry: ScanGeometry) -> NDArray[np.bool_]:

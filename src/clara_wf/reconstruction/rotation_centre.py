@@ -46,7 +46,7 @@ def check_centre(centre: float, columns: int) -> None:
     if not 0 <= centre <= columns - 1:
         raise GeometryError(
             f"the rotation centre {centre:g} is not on the detector, whose columns are 0 to {columns - 1}",
-            remedy="Pass the column of the axis by --centre, or leave it out to have it found",
+            remedy="Pass the column of the axis by --arg recon=--centre=COLUMN, or leave it out to have it found",
         )
 
 
@@ -85,7 +85,7 @@ def _half_turn(sinogram: NDArray[np.float32], angles: Array) -> NDArray[np.float
     if turned[-1] + usual < _LEAST_TURN:
         raise GeometryError(
             f"the views span {math.degrees(turned[-1]):.1f} degrees, too few to find the rotation centre",
-            remedy="Pass it by --centre",
+            remedy="Pass it by --arg recon=--centre=COLUMN",
         )
     # Half a step less, so that the view that repeats the first one, mirrored, is left out.
     half = np.array(sinogram[order[turned < math.pi - usual / 2]], dtype=np.float32)

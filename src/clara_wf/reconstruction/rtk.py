@@ -114,7 +114,7 @@ def slices_of(volume: Image) -> Floats:
 
 
 def ramp(weighted: Any, kind: Filter, cutoff: float) -> Any:  # noqa: ANN401
-    """Filter projections along their rows by a ramp and its window; return the filter."""
+    """Filter projections along their rows by a ramp, to a part of the Nyquist frequency; return the filter."""
     found = toolkit().rtk.FFTRampImageFilter.New(weighted)
     match kind:
         case Filter.RAMP if cutoff < 1:

@@ -144,7 +144,7 @@ def stack_of(path: Path, volume: Volume, content: Mapping[str, Any], where: str)
     )
     position = read.text("patient_position", PATIENT_POSITIONS)
     read.finish("schema", *_OF_DIVERGENT)
-    if volume.array.dtype.kind in "ui" and not {"rescale", "incident_counts"} & content.keys():
+    if volume.array.dtype.kind in "ui" and "rescale" not in read and "incident_counts" not in read:
         raise GeometryError(
             f"{where}: the stack holds whole numbers, and nothing says how they become line integrals",
             remedy="Give rescale (slope, intercept), or incident_counts if they are photon counts",

@@ -159,6 +159,7 @@ class _Stage:
         self._mutex = threading.Lock()
         self._has_spoken = False
         self._concluding = False
+        self._canceled_early = False
 
     def live(
         self,
@@ -212,6 +213,7 @@ class _Stage:
         context.output_folder.mkdir(parents=True, exist_ok=True)
         prepared = prepare(context)
         try:
+            self._end_if_canceled()
             awaited = self._contract.wait or self._contract.input_lock
             if awaited is not None:
                 wait_for(awaited, timeout=self._contract.timeout)
@@ -281,8 +283,13 @@ class _Stage:
             self._log.log(level, message or state, extra={"state": state})
             return True
 
+    def _end_if_canceled(self) -> None:
+        """Raise again what code that was being imported may have swallowed."""
+        if self._canceled_early:
+            raise KeyboardInterrupt
+
     def _canceled(self, signal_number: int, frame: object) -> None:  # noqa: ARG002 - a signal handler's signature
         # Not an Exception: the signal may come while a library (logging, for one) catches all of these and goes on.
         if not self._concluding:
-            self._concluding = True
+            self._concluding = self._canceled_early = True
             raise KeyboardInterrupt
