@@ -21,7 +21,7 @@ from clara_wf.model.errors import ClaraError, LackError
 #: The liver network with its volume needs less than 3 GiB; the system wants some too.
 _MEMORY_GIB = 4.0
 #: Environment, models, test data and one payload.
-_DISK_GIB = 2.0
+_DISK_GIB = 4.0
 _TRITON_PORTS = (8000, 8001, 8002)
 
 
@@ -121,6 +121,16 @@ def _engine(_: Places) -> Iterator[Finding]:
     yield Finding(name="engine", ok=True, detail=describe())
 
 
+def _reconstruction(_: Places) -> Iterator[Finding]:
+    """By its version alone: importing it takes ten seconds."""
+    from importlib import metadata
+
+    try:
+        yield Finding(name="reconstruction", ok=True, detail=f"RTK {metadata.version('itk-rtk')}")
+    except metadata.PackageNotFoundError:
+        yield Finding(name="reconstruction", ok=False, detail="itk-rtk is not installed: projections stay projections")
+
+
 def _decoders(_: Places) -> Iterator[Finding]:
     from pydicom import uid
     from pydicom.pixels.decoders.base import get_decoder
@@ -181,6 +191,7 @@ _CHECKS: tuple[Callable[[Places], Iterator[Finding]], ...] = (
     _helm,
     _models,
     _engine,
+    _reconstruction,
     _decoders,
     _containers,
     _cluster,

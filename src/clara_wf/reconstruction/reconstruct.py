@@ -126,7 +126,7 @@ def reconstruct(
     """Reconstruct a scan, and hand on its slices in Hounsfield units.
 
     Memory is bounded whatever the number of views: by `Options.memory` for views and volume, and what filtering a chunk
-    of views and the libraries take beside (less than 1 GiB).
+    of views and the libraries take beside (about 1 GiB, nearly all of it RTK's code).
 
     Parameters
     ----------
