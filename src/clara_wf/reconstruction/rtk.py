@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from clara_wf.reconstruction.geometry import Beam, Detector, ScanGeometry
 from clara_wf.reconstruction.grid import Grid
-from clara_wf.reconstruction.options import Filter
+from clara_wf.reconstruction.options import Filter, Options
 
 Floats = NDArray[np.float32]
 
@@ -113,11 +113,16 @@ def slices_of(volume: Image) -> Floats:
     return volume.array[::-1].transpose(1, 0, 2)
 
 
-def ramp(weighted: Any, kind: Filter, cutoff: float) -> Any:  # noqa: ANN401
-    """Filter projections along their rows by a ramp, to a part of the Nyquist frequency; return the filter."""
+def ramp(weighted: Any, options: Options, *, finer: int = 1) -> Any:  # noqa: ANN401
+    """Filter projections along their rows by a ramp and its window; return the filter.
+
+    The window ends at a part of the Nyquist frequency of the detector's columns, which are `finer` times as wide as
+    those of the projections.
+    """
+    kind, cutoff = options.filter, options.cutoff / finer
     found = toolkit().rtk.FFTRampImageFilter.New(weighted)
     match kind:
-        case Filter.RAMP if cutoff < 1:
+        case Filter.RAMP if options.cutoff < 1:
             found.SetRamLakCutFrequency(cutoff)
         case Filter.SHEPP_LOGAN:
             found.SetSheppLoganCutFrequency(cutoff)
