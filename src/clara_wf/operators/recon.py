@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -127,8 +128,9 @@ def _nameless(fault: InputError, folder: Path) -> InputError:
     files = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     for number, name in sorted(enumerate(files, start=1), key=lambda one: -len(one[1])):
         suffix = name[name.index(".") :] if "." in name else ""
-        message = message.replace(name, f"file {number} ({suffix})" if suffix else f"file {number}")
-    return type(fault)(message, remedy=fault.remedy)
+        place = f"file {number} ({suffix})" if suffix else f"file {number}"
+        message = re.sub(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", lambda _, place=place: place, message)  # type: ignore[misc]
+    return InputError(message, remedy=fault.remedy)
 
 
 @dataclass(frozen=True, kw_only=True)
