@@ -132,3 +132,16 @@ def test_data_in_another_file_are_refused(write, tmp_path):
         )
     with pytest.raises(InputError, match="lie outside"):
         open_data_exchange(path, pixel_mm=1.0)
+
+
+@pytest.mark.parametrize("part", ["data", "data_white", "data_dark", "theta"])
+@pytest.mark.parametrize(
+    "value", [h5py.Empty("f4"), np.array(b"text"), np.zeros((0, 3, 64))], ids=["null", "text", "none"]
+)
+def test_parts_without_numbers_are_named(write, part, value):
+    path = write()
+    with h5py.File(path, "a") as file:
+        del file[f"exchange/{part}"]
+        file[f"exchange/{part}"] = value
+    with pytest.raises(InputError, match=f"/exchange/{part} is empty, or no numbers"):
+        open_data_exchange(path, pixel_mm=1.0)

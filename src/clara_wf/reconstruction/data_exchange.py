@@ -159,6 +159,11 @@ def _check_parts(file: Any, name: str) -> None:  # noqa: ANN401 - HDF5 is withou
     missing = [part for part in (_DATA, _WHITE, _DARK, _THETA) if not isinstance(file.get(part), h5py.Dataset)]
     if missing:
         raise InputError(f"{name} is no Data Exchange file: {', '.join(missing)} {_is_are(missing)} missing")
+    empty = [
+        part for part in (_DATA, _WHITE, _DARK, _THETA) if not file[part].size or file[part].dtype.kind not in "uif"
+    ]
+    if empty:
+        raise InputError(f"{name}: {', '.join(empty)} {_is_are(empty)} empty, or no numbers")
     shape = file[_DATA].shape
     if len(shape) != 3 or 0 in shape:
         raise InputError(f"{name}: {_DATA} has the shape {shape} where [view, row, column] is needed")
