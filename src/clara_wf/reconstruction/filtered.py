@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from clara_wf.reconstruction.flatten import Flattener
-from clara_wf.reconstruction.geometry import Beam, Detector, DetectorShape, ScanGeometry
+from clara_wf.reconstruction.geometry import OPEN_GAP, Beam, Detector, DetectorShape, ScanGeometry
 from clara_wf.reconstruction.grid import Grid
 from clara_wf.reconstruction.options import Options
 from clara_wf.reconstruction.rtk import Floats, Image, backproject, projection_image, ramp, scan, toolkit, volume_image
@@ -31,8 +31,6 @@ Progress = Callable[[float], None]
 #: Bytes of the views that are filtered at once: padded and transformed, they take several times as much.
 _CHUNK_BYTES = 24 * 2**20
 _CHUNK_VIEWS = 32
-#: A gap of more than this between views makes a short scan (RTK's own).
-_SHORT_SCAN_GAP = math.radians(20)
 
 
 def chunk_views(detector: Detector) -> int:
@@ -93,7 +91,7 @@ def _divergent_weights(image: Image, circle: Any) -> Any:  # noqa: ANN401 - RTK 
     short = kit.rtk.ParkerShortScanImageFilter[kit.image].New()
     short.SetInput(displaced.GetOutput())
     short.SetGeometry(circle)
-    short.SetAngularGapThreshold(_SHORT_SCAN_GAP)
+    short.SetAngularGapThreshold(OPEN_GAP)
     short.InPlaceOff()
     weighted = kit.rtk.FDKWeightProjectionFilter[kit.image].New()
     weighted.SetInput(short.GetOutput())

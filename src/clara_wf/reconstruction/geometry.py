@@ -25,7 +25,7 @@ CIRCULAR_MM: Final = 0.01
 #: A detector counts as offset if it sees this much more on one side.
 _OFFSET: Final = 1.1
 #: A wider gap opens a circle (RTK's own number for short scans).
-_GAP: Final = math.radians(20)
+OPEN_GAP: Final = math.radians(20)
 #: Rows are LPS unit vectors in the scanner frame, by Patient Position (PS3.3, C.7.3.1.1.2).
 _PATIENT_AXES: Final[dict[str, tuple[tuple[int, int, int], ...]]] = {
     "HFS": ((1, 0, 0), (0, 1, 0), (0, 0, 1)),
@@ -250,4 +250,4 @@ class ScanGeometry:
     def is_closed(self) -> bool:
         """Say whether views stand all around the circle, without a gap of more than 20 degrees."""
         places = np.sort(np.mod(self.angles, 2 * math.pi))
-        return float(np.diff(places, append=places[0] + 2 * math.pi).max()) < _GAP
+        return float(np.diff(places, append=places[0] + 2 * math.pi).max()) < OPEN_GAP
