@@ -84,11 +84,11 @@ def bare(volume_path: Path) -> None:
         ("liver-lesion", [shape for name, shape in windows if name != first]),
     ):
         network = core.read_model(find_model(ROOT / "models", model).file)
-        network.reshape([1, *shapes[0]])
+        network.reshape(list(shapes[0]))
         hints = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1}
         request = core.compile_model(network, "CPU", hints).create_infer_request()
         for shape in shapes:
-            window = np.zeros((1, *shape), np.float32)
+            window = np.zeros(shape, np.float32)
             started = time.perf_counter()
             request.infer({0: window}, share_inputs=True)
             seconds += time.perf_counter() - started

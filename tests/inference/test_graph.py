@@ -78,7 +78,7 @@ def test_liver_graph_is_the_published_architecture(tmp_path):
     path.parent.mkdir(parents=True)
     onnx.save(liver_graph(kernels), path)
     image = np.random.default_rng(2).standard_normal((1, 54, 54, 54)).astype(np.float32)
-    given = OpenVinoNetwork(path, precision="f32").infer(image)
+    given = OpenVinoNetwork(path, precision="f32").infer(image[None])[0]
     wanted = liver_by_hand(image, kernels)
     assert given.shape == wanted.shape == (1, 28, 28, 28)
     assert wanted.std() > 0.05, "a constant would prove nothing"

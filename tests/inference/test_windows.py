@@ -20,7 +20,7 @@ class Shrinking:
         self.margin = margin
         self.windows = []
 
-    def prepare(self, shape):
+    def prepare(self, shape, *, batch=1):
         pass
 
     def release(self):
@@ -29,7 +29,7 @@ class Shrinking:
     def infer(self, window):
         self.windows.append(window)
         x, y, z = self.margin
-        return window[:, x : window.shape[1] - x, y : window.shape[2] - y, z : window.shape[3] - z]
+        return window[..., x : window.shape[2] - x, y : window.shape[3] - y, z : window.shape[4] - z]
 
 
 def test_a_window_grows_in_its_steps_until_its_output_covers_the_image():
@@ -53,7 +53,7 @@ def test_windows_cover_the_image_and_give_it_back(shape, overlap):
     network = Shrinking(window.margin)
     assert np.allclose(infer(network, window, image)[0], image)
     assert len(network.windows) == len(tiles(window, shape))
-    assert all(given.shape == (1, *window.size) for given in network.windows)
+    assert all(given.shape == (1, 1, *window.size) for given in network.windows)
 
 
 def test_what_lies_beyond_the_image_is_padding():

@@ -108,7 +108,7 @@ class ModelDescription:
     within: Within | None
     field_of_view: FieldOfView | None  # None: any
     plausibility: Plausibility | None  # of the first label; None: none known
-    precision: Literal["auto", "f32"]  # auto: bf16 where the processor computes it natively
+    precision: Literal["auto", "f32", "bf16"]  # auto: bf16 where the processor computes it natively
     licence: str
     citation: str
     limits: str  # what it must not be used for
@@ -176,8 +176,8 @@ def _read(reader: _Reader, top: Mapping[str, Any]) -> ModelDescription:
         reader.fault("intensity.scale", "is 0")
     labels = _labels(reader, top.get("labels"))
     precision = top.get("precision", "auto")
-    if precision not in {"auto", "f32"}:
-        reader.fault("precision", f"{precision!r} is neither auto nor f32")
+    if precision not in {"auto", "f32", "bf16"}:
+        reader.fault("precision", f"{precision!r} is none of auto, f32 and bf16")
     median_at = None if top.get("median_at_mm") is None else reader.triple("median_at_mm", top["median_at_mm"])
     if median_at is not None and min(median_at) <= 0:
         reader.fault("median_at_mm", f"{list(median_at)} is not positive")

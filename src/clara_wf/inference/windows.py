@@ -101,7 +101,7 @@ def infer(
     Parameters
     ----------
     network : Network
-        Takes ``[1, x, y, z]``, gives ``[channel, x, y, z]`` shorter by the window's margin on each side.
+        Takes ``[1, 1, x, y, z]``, gives ``[1, channel, x, y, z]`` shorter by the window's margin on each side.
     window : Window
         As the model's description says.
     image : array
@@ -122,7 +122,7 @@ def infer(
     total: Floats | None = None
     count = np.zeros(shape, np.float32)
     for index, start in enumerate(chosen):
-        answer = network.infer(_cut(image, start, size, window)[None])
+        answer = network.infer(_cut(image, start, size, window)[None, None])[0]
         expected = tuple(length - 2 * edge for length, edge in zip(size, window.margin, strict=True))
         if answer.shape[1:] != expected:
             raise InputError(
