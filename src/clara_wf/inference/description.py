@@ -5,22 +5,22 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 
 from clara_wf.imaging.record import Code, Label
+from clara_wf.inference.reader import IntTriple, Reader, Triple
+from clara_wf.inference.steps import Step, read_steps
 from clara_wf.model.errors import InputError
 
 SCHEMA = "clara-wf/model/1"
 FILE_NAME = "model.yaml"
-Triple = tuple[float, float, float]
-IntTriple = tuple[int, int, int]
+#: Fields that `preprocess` stands in for.
+_FIXED_WAY = ("spacing_mm", "median_at_mm", "intensity", "within", "field_of_view", "plausibility", "opening")
 
 
 class DescriptionError(InputError):
@@ -47,6 +47,21 @@ class Window:
     padding: float  # what stands beyond the image, after scaling
     overlap: float  # share of the output that neighbouring windows have in common, from 0
     tiling: bool  # whether several windows may stand for one; not where a norm sees the whole window
+    blending: Literal["constant", "gaussian"] = (
+        "constant"  # what a score counts, from the middle to the edge
+    )
+    sigma: float = 0.125  # of the Gaussian, as a share of the window's size
+    placement: Literal["even", "stride"] = "even"  # even: equal steps; stride: fixed steps, the last window moved back
+    batch: int = 1  # windows that the network is given at once
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeepLargest:
+    """Only the largest part of a label stays, on the volume's own grid."""
+
+    labels: tuple[int, ...]  # their values
+    neighbours: Literal[6, 18, 26]  # voxels that touch: across faces, edges too, corners too
+    together: bool  # whether the labels count as one thing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,16 +110,19 @@ class ModelDescription:
     title: str  # for people
     modality: str  # of the images it takes, as DICOM says: CT; empty for any
     orientation: str  # of the network's three axes: RAS
+    preprocess: tuple[Step, ...]  # in this order; empty: the fixed way, by the fields down to `intensity`
     spacing: Triple  # mm, of the network's grid, in the order of its axes
     median_at: Triple | None  # a median of 3x3x3 is taken at this spacing first; None: no median
     max_spacing: float  # mm; a volume with voxels further apart is refused
     intensity: Intensity
     window: Window
+    activation: Literal["none", "softmax", "sigmoid"]  # of the scores, on the network's grid
     threshold: float  # of a single-channel output; with more channels the largest one wins
     background: bool  # whether the first of several channels is the background
     labels: tuple[Label, ...]  # one for each channel (but the background)
     opening: bool  # parts that hang on by less than two voxels are cut off
-    largest_component: bool  # only the largest part stays
+    largest_component: bool  # only the largest part stays, on the network's grid
+    keep_largest: KeepLargest | None  # only with `preprocess`
     within: Within | None
     field_of_view: FieldOfView | None  # None: any
     plausibility: Plausibility | None  # of the first label; None: none known
@@ -133,7 +151,7 @@ def load(path: Path) -> ModelDescription:
 
 def parse(content: object, *, where: str) -> ModelDescription:
     """Check a description that was read from YAML; `where` names it in messages."""
-    reader = _Reader()
+    reader = Reader()
     top = reader.section("", content, _TOP)
     if top.get("schema") != SCHEMA:
         reader.fault("schema", f"is {top['schema']!r}, not {SCHEMA}" if "schema" in top else f"is missing: {SCHEMA}")
@@ -149,31 +167,21 @@ _TOP = {"schema", "spacing_mm", "median_at_mm", "max_spacing_mm"} | (
 )
 
 
-def _read(reader: _Reader, top: Mapping[str, Any]) -> ModelDescription:
+def _read(reader: Reader, top: Mapping[str, Any]) -> ModelDescription:
     """Read all fields; where the reader noted faults, what is returned stands for nothing."""
-    window = reader.section("window", top.get("window"), {"size", "margin", "step", "padding", "overlap", "tiling"})
-    intensity = reader.section("intensity", top.get("intensity"), {"clip", "scale", "offset"})
-    clip = reader.numbers("intensity.clip", intensity.get("clip"), 2)
     orientation = reader.text("orientation", top.get("orientation"))
     if sorted("RAS".find(letter) if letter in "RAS" else "LPI".find(letter) for letter in orientation) != [0, 1, 2]:
         reader.fault("orientation", f"is {orientation!r}, not three of R/L, A/P and S/I")
     if top.get("field_of_view") is not None and orientation != "RAS":
         reader.fault("field_of_view", f"is only for orientation RAS, not {orientation}")
-    spacing = reader.triple("spacing_mm", top.get("spacing_mm"))
+    preprocess = read_steps(reader, top["preprocess"]) if "preprocess" in top else ()
+    if "preprocess" in top:
+        for name in (*_FIXED_WAY, "largest_component"):
+            if top.get(name):
+                reader.fault(name, "does not go with preprocess")
+    spacing = (1.0, 1.0, 1.0) if preprocess else reader.triple("spacing_mm", top.get("spacing_mm"))
     if min(spacing) <= 0:
         reader.fault("spacing_mm", f"{list(spacing)} is not positive")
-    size = reader.whole("window.size", window.get("size"))
-    margin = reader.whole("window.margin", window.get("margin", [0, 0, 0]))
-    if any(length - 2 * edge < 1 for length, edge in zip(size, margin, strict=True)):
-        reader.fault("window.size", f"{list(size)} leaves nothing between margins of {list(margin)}")
-    overlap = reader.number("window.overlap", window.get("overlap", 0))
-    if not 0 <= overlap < 1:
-        reader.fault("window.overlap", f"{overlap:g} is not from 0 up to 1")
-    if clip[0] >= clip[1]:
-        reader.fault("intensity.clip", f"{list(clip)} does not grow")
-    scale = reader.number("intensity.scale", intensity.get("scale", 1))
-    if not scale:
-        reader.fault("intensity.scale", "is 0")
     labels = _labels(reader, top.get("labels"))
     precision = top.get("precision", "auto")
     if precision not in {"auto", "f32", "bf16"}:
@@ -181,34 +189,26 @@ def _read(reader: _Reader, top: Mapping[str, Any]) -> ModelDescription:
     median_at = None if top.get("median_at_mm") is None else reader.triple("median_at_mm", top["median_at_mm"])
     if median_at is not None and min(median_at) <= 0:
         reader.fault("median_at_mm", f"{list(median_at)} is not positive")
+    activation = reader.choice("activation", top.get("activation", "none"), ("none", "softmax", "sigmoid"))
     return ModelDescription(
         name=reader.text("name", top.get("name")),
         version=reader.text("version", top.get("version")),
         title=reader.text("title", top.get("title")),
         modality=str(top.get("modality", "")),
         orientation=orientation,
+        preprocess=preprocess,
         spacing=spacing,
         median_at=median_at,
         max_spacing=reader.number("max_spacing_mm", top.get("max_spacing_mm", 1e9)),
-        intensity=Intensity(
-            low=clip[0],
-            high=clip[1],
-            scale=scale,
-            offset=reader.number("intensity.offset", intensity.get("offset", 0)),
-        ),
-        window=Window(
-            size=size,
-            margin=margin,
-            step=reader.whole("window.step", window.get("step", [0, 0, 0])),
-            padding=reader.number("window.padding", window.get("padding", 0)),
-            overlap=overlap,
-            tiling=reader.flag("window.tiling", window.get("tiling", False)),
-        ),
+        intensity=_UNTOUCHED if preprocess else _intensity(reader, top.get("intensity")),
+        window=_window(reader, top.get("window")),
+        activation=activation,  # type: ignore[arg-type]
         threshold=reader.number("threshold", top.get("threshold", 0.5)),
         background=reader.flag("background", top.get("background", False)),
         labels=labels,
         opening=reader.flag("opening", top.get("opening", False)),
         largest_component=reader.flag("largest_component", top.get("largest_component", False)),
+        keep_largest=_keep_largest(reader, top, labels),
         within=_within(reader, top.get("within"), top.get("name")),
         field_of_view=_field_of_view(reader, top.get("field_of_view")),
         plausibility=_plausibility(reader, top.get("plausibility")),
@@ -219,7 +219,69 @@ def _read(reader: _Reader, top: Mapping[str, Any]) -> ModelDescription:
     )
 
 
-def _labels(reader: _Reader, content: object) -> tuple[Label, ...]:
+_UNTOUCHED = Intensity(low=float("-inf"), high=float("inf"), scale=1.0, offset=0.0)
+
+
+def _intensity(reader: Reader, content: object) -> Intensity:
+    entry = reader.section("intensity", content, {"clip", "scale", "offset"})
+    clip = reader.numbers("intensity.clip", entry.get("clip"), 2)
+    if clip[0] >= clip[1]:
+        reader.fault("intensity.clip", f"{list(clip)} does not grow")
+    scale = reader.number("intensity.scale", entry.get("scale", 1))
+    if not scale:
+        reader.fault("intensity.scale", "is 0")
+    offset = reader.number("intensity.offset", entry.get("offset", 0))
+    return Intensity(low=clip[0], high=clip[1], scale=scale, offset=offset)
+
+
+def _window(reader: Reader, content: object) -> Window:
+    entry = reader.section("window", content, set(Window.__dataclass_fields__))
+    size = reader.whole("window.size", entry.get("size"))
+    margin = reader.whole("window.margin", entry.get("margin", [0, 0, 0]))
+    if any(length - 2 * edge < 1 for length, edge in zip(size, margin, strict=True)):
+        reader.fault("window.size", f"{list(size)} leaves nothing between margins of {list(margin)}")
+    overlap = reader.number("window.overlap", entry.get("overlap", 0))
+    if not 0 <= overlap < 1:
+        reader.fault("window.overlap", f"{overlap:g} is not from 0 up to 1")
+    sigma = reader.number("window.sigma", entry.get("sigma", 0.125))
+    if sigma <= 0:
+        reader.fault("window.sigma", f"{sigma:g} is not positive")
+    batch = reader.number("window.batch", entry.get("batch", 1))
+    if batch < 1 or batch != int(batch):
+        reader.fault("window.batch", f"{batch:g} is no whole number from 1")
+    return Window(
+        size=size,
+        margin=margin,
+        step=reader.whole("window.step", entry.get("step", [0, 0, 0])),
+        padding=reader.number("window.padding", entry.get("padding", 0)),
+        overlap=overlap,
+        tiling=reader.flag("window.tiling", entry.get("tiling", False)),
+        blending=reader.choice("window.blending", entry.get("blending", "constant"), ("constant", "gaussian")),  # type: ignore[arg-type]
+        sigma=sigma,
+        placement=reader.choice("window.placement", entry.get("placement", "even"), ("even", "stride")),  # type: ignore[arg-type]
+        batch=int(batch),
+    )
+
+
+def _keep_largest(reader: Reader, top: Mapping[str, Any], labels: tuple[Label, ...]) -> KeepLargest | None:
+    if top.get("keep_largest") is None:
+        return None
+    if "preprocess" not in top:
+        reader.fault("keep_largest", "is only for models with preprocess; without it there is largest_component")
+    entry = reader.section("keep_largest", top["keep_largest"], set(KeepLargest.__dataclass_fields__))
+    known = [label.value for label in labels]
+    values = entry.get("labels", known)
+    if not isinstance(values, list) or not values or any(value not in known for value in values):
+        reader.fault("keep_largest.labels", f"is {values!r}, no list of values that labels have")
+        values = known
+    neighbours = entry.get("neighbours", 26)
+    if neighbours not in {6, 18, 26}:
+        reader.fault("keep_largest.neighbours", f"is {neighbours!r}, none of 6, 18 and 26")
+    together = reader.flag("keep_largest.together", entry.get("together", False))
+    return KeepLargest(labels=tuple(values), neighbours=neighbours, together=together)
+
+
+def _labels(reader: Reader, content: object) -> tuple[Label, ...]:
     if not isinstance(content, list) or not content:
         reader.fault("labels", "is missing" if content is None else "is no list of labels")
         return ()
@@ -245,7 +307,7 @@ def _labels(reader: _Reader, content: object) -> tuple[Label, ...]:
     return tuple(labels)
 
 
-def _code(reader: _Reader, where: str, content: object) -> Code:
+def _code(reader: Reader, where: str, content: object) -> Code:
     entry = reader.section(where, content, {"value", "scheme", "meaning"})
     return Code(
         value=reader.text(f"{where}.value", entry.get("value")),
@@ -254,7 +316,7 @@ def _code(reader: _Reader, where: str, content: object) -> Code:
     )
 
 
-def _within(reader: _Reader, content: object, name: object) -> Within | None:
+def _within(reader: Reader, content: object, name: object) -> Within | None:
     if content is None:
         return None
     entry = reader.section("within", content, {"model", "dilation", "outside"})
@@ -267,7 +329,7 @@ def _within(reader: _Reader, content: object, name: object) -> Within | None:
     )
 
 
-def _field_of_view(reader: _Reader, content: object) -> FieldOfView | None:
+def _field_of_view(reader: Reader, content: object) -> FieldOfView | None:
     if content is None:
         return None
     names = list(FieldOfView.__dataclass_fields__)
@@ -275,7 +337,7 @@ def _field_of_view(reader: _Reader, content: object) -> FieldOfView | None:
     return FieldOfView(**{name: reader.number(f"field_of_view.{name}", entry.get(name)) for name in names})
 
 
-def _plausibility(reader: _Reader, content: object) -> Plausibility | None:
+def _plausibility(reader: Reader, content: object) -> Plausibility | None:
     if content is None:
         return None
     entry = reader.section("plausibility", content, set(Plausibility.__dataclass_fields__))
@@ -292,67 +354,3 @@ def _plausibility(reader: _Reader, content: object) -> Plausibility | None:
         right_share=span("right_share"),
         volume_ml=span("volume_ml"),
     )
-
-
-class _Reader:
-    """Takes values out of YAML, and notes every fault instead of stopping at the first."""
-
-    def __init__(self) -> None:
-        self.faults: dict[str, str] = {}
-
-    def fault(self, where: str, what: str) -> None:
-        """Note a fault of a field; those that follow from its first one are not worth a word."""
-        self.faults.setdefault(where, f"{where} {what}")
-
-    def section(self, where: str, content: object, names: set[str]) -> Mapping[str, Any]:
-        if not isinstance(content, Mapping):
-            self.fault(where or "the file", "is missing" if where and content is None else "is no mapping")
-            return {}
-        for name in content:
-            if name not in names:
-                self.fault(f"{where + '.' if where else ''}{name}", "is unknown")
-        return content
-
-    def text(self, where: str, value: object) -> str:
-        if isinstance(value, str) and value.strip():
-            return " ".join(value.split())
-        if value is None:
-            self.fault(where, "is missing")
-        elif isinstance(value, bool):
-            # What was written (no, off, true) is lost.
-            self.fault(where, f"is {str(value).lower()}, no text: write it in quotes")
-        elif isinstance(value, int | float | date):
-            self.fault(where, f'is {value}: write it in quotes, "{value}"')
-        else:
-            self.fault(where, "is empty" if isinstance(value, str) else f"is no text: {value!r}")
-        return ""
-
-    def flag(self, where: str, value: object) -> bool:
-        if not isinstance(value, bool):
-            self.fault(where, f"is neither true nor false: {value!r}")
-        return bool(value)
-
-    def number(self, where: str, value: object) -> float:
-        if value is None:
-            self.fault(where, "is missing")
-            return 0.0
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            self.fault(where, f"is no number: {value!r}")
-            return 0.0
-        return float(value)
-
-    def numbers(self, where: str, value: object, count: int) -> Sequence[float]:
-        if not isinstance(value, list) or len(value) != count:
-            self.fault(where, "is missing" if value is None else f"is no list of {count} numbers: {value!r}")
-            return [0.0] * count
-        return [self.number(f"{where}[{index}]", item) for index, item in enumerate(value)]
-
-    def triple(self, where: str, value: object) -> Triple:
-        first, second, third = self.numbers(where, value, 3)
-        return first, second, third
-
-    def whole(self, where: str, value: object) -> IntTriple:
-        numbers = self.triple(where, value)
-        if any(number != int(number) or number < 0 for number in numbers):
-            self.fault(where, f"are no whole numbers: {value!r}")
-        return int(numbers[0]), int(numbers[1]), int(numbers[2])

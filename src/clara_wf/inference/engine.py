@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from clara_wf.inference.description import IntTriple
+from clara_wf.inference.reader import IntTriple
 from clara_wf.model.errors import InputError
 
 Floats = NDArray[np.float32]

@@ -1,8 +1,8 @@
 """The one piece of code that computes, wherever it computes: a network in OpenVINO on the processor.
 
-The embedded engine runs it in the stage. For Triton's Python backend this very file is copied into the model repository,
-beside `model.py`, so that stage and server cannot differ. Hence it imports nothing of ours, and nothing but NumPy and
-OpenVINO.
+The embedded engine runs it in the stage. For Triton's Python backend this very file is copied into the model
+repository, beside `model.py`, so that stage and server cannot differ. Hence it imports nothing of ours, and nothing but
+NumPy and OpenVINO.
 """
 
 from __future__ import annotations

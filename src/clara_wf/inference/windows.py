@@ -9,8 +9,9 @@ from math import ceil
 import numpy as np
 from numpy.typing import NDArray
 
-from clara_wf.inference.description import IntTriple, Window
+from clara_wf.inference.description import Window
 from clara_wf.inference.engine import Network
+from clara_wf.inference.reader import IntTriple
 from clara_wf.model.errors import InputError
 
 Floats = NDArray[np.float32]

@@ -1,0 +1,92 @@
+"""Reading YAML that a person wrote: every fault is noted, none stops the reading."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from datetime import date
+from typing import Any
+
+Triple = tuple[float, float, float]
+IntTriple = tuple[int, int, int]
+
+
+class Reader:
+    """Takes values out of YAML, and notes every fault instead of stopping at the first.
+
+    What a method returns for a faulty field stands for nothing.
+    """
+
+    def __init__(self) -> None:
+        self.faults: dict[str, str] = {}
+
+    def fault(self, where: str, what: str) -> None:
+        """Note a fault of a field; those that follow from its first one are not worth a word."""
+        self.faults.setdefault(where, f"{where} {what}")
+
+    def section(self, where: str, content: object, names: set[str]) -> Mapping[str, Any]:
+        """Read a mapping whose fields are among `names`."""
+        if not isinstance(content, Mapping):
+            self.fault(where or "the file", "is missing" if where and content is None else "is no mapping")
+            return {}
+        for name in content:
+            if name not in names:
+                self.fault(f"{where + '.' if where else ''}{name}", "is unknown")
+        return content
+
+    def text(self, where: str, value: object) -> str:
+        """Read a text that is not empty, its blanks made single."""
+        if isinstance(value, str) and value.strip():
+            return " ".join(value.split())
+        if value is None:
+            self.fault(where, "is missing")
+        elif isinstance(value, bool):
+            # What was written (no, off, true) is lost.
+            self.fault(where, f"is {str(value).lower()}, no text: write it in quotes")
+        elif isinstance(value, int | float | date):
+            self.fault(where, f'is {value}: write it in quotes, "{value}"')
+        else:
+            self.fault(where, "is empty" if isinstance(value, str) else f"is no text: {value!r}")
+        return ""
+
+    def flag(self, where: str, value: object) -> bool:
+        """Read true or false."""
+        if not isinstance(value, bool):
+            self.fault(where, f"is neither true nor false: {value!r}")
+        return bool(value)
+
+    def number(self, where: str, value: object) -> float:
+        """Read a finite number."""
+        if value is None:
+            self.fault(where, "is missing")
+            return 0.0
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            self.fault(where, f"is no number: {value!r}")
+            return 0.0
+        return float(value)
+
+    def numbers(self, where: str, value: object, count: int) -> Sequence[float]:
+        """Read a list of so many numbers."""
+        if not isinstance(value, list) or len(value) != count:
+            self.fault(where, "is missing" if value is None else f"is no list of {count} numbers: {value!r}")
+            return [0.0] * count
+        return [self.number(f"{where}[{index}]", item) for index, item in enumerate(value)]
+
+    def triple(self, where: str, value: object) -> Triple:
+        """Read three numbers."""
+        first, second, third = self.numbers(where, value, 3)
+        return first, second, third
+
+    def whole(self, where: str, value: object) -> IntTriple:
+        """Read three whole numbers from 0."""
+        numbers = self.triple(where, value)
+        if any(number != int(number) or number < 0 for number in numbers):
+            self.fault(where, f"are no whole numbers: {value!r}")
+        return int(numbers[0]), int(numbers[1]), int(numbers[2])
+
+    def choice(self, where: str, value: object, names: Sequence[str]) -> str:
+        """Read one of some words."""
+        if value not in names:
+            self.fault(where, f"is {value!r}, none of {', '.join(names)}")
+            return names[0]
+        return str(value)
