@@ -30,6 +30,10 @@ class Network(Protocol):
     def identity(self) -> str:
         """What runs it, for the record: ``OpenVINO 2026.4.1 f32``."""
 
+    @property
+    def batch(self) -> int:
+        """The most windows that it takes at once."""
+
     def prepare(self, shape: IntTriple, *, batch: int = 1) -> None:
         """Do for windows ``[batch, channel, *shape]`` what can be done before the image is there."""
 
@@ -89,6 +93,11 @@ class OpenVinoNetwork:
     def identity(self) -> str:
         """OpenVINO, its version and the precision that it was told to use."""
         return self._identity
+
+    @property
+    def batch(self) -> int:
+        """One: a processor gains nothing from several, and would need the memory for all of them."""
+        return 1
 
     def prepare(self, shape: IntTriple, *, batch: int = 1) -> None:
         """Compile for a window: less memory and time than a graph that takes any shape."""

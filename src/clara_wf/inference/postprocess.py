@@ -12,12 +12,27 @@ from clara_wf.imaging.geometry import VolumeGeometry
 from clara_wf.imaging.volume import Volume
 from clara_wf.inference.description import ModelDescription
 from clara_wf.inference.resample import align_to, slices
+from clara_wf.model.errors import InputError
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 #: A voxel with its neighbours across faces and edges.
 _NEAR = ndimage.generate_binary_structure(3, 2)
 _FACES = ndimage.generate_binary_structure(3, 1)
+
+
+def check_channels(scores: Floats, name: str, description: ModelDescription) -> Floats:
+    """Return scores ``[channel, ...]`` if there is a channel for each label of the description.
+
+    Raises
+    ------
+    InputError
+        There are more or fewer.
+    """
+    expected = len(description.labels) + (1 if description.background else 0)
+    if len(scores) != expected:
+        raise InputError(f"the network {name} gives {len(scores)} channels, its description names {expected}")
+    return scores
 
 
 def winners(scores: Floats, description: ModelDescription) -> NDArray[np.uint8]:
@@ -33,16 +48,23 @@ def winners(scores: Floats, description: ModelDescription) -> NDArray[np.uint8]:
     array of uint8
         Label values; 0 is background.
     """
-    values = np.array([label.value for label in description.labels], np.uint8)
+    values = [label.value for label in description.labels]
     if len(scores) == 1:
-        return np.where(scores[0] > description.threshold, values[0], np.uint8(0))
+        # With steps of its own a network is used as the library has it that it was trained with: from the threshold on.
+        passed = scores[0] >= description.threshold if description.preprocess else scores[0] > description.threshold
+        return np.where(passed, np.uint8(values[0]), np.uint8(0))
     if description.background:
-        with_background: NDArray[np.uint8] = np.concatenate((np.zeros(1, np.uint8), values))
-        chosen: NDArray[np.uint8] = np.take(with_background, scores.argmax(axis=0))
-        return chosen
-    best = np.take(values, scores.argmax(axis=0))
-    passed: NDArray[np.uint8] = np.where(scores.max(axis=0) > description.threshold, best, np.uint8(0))
-    return passed
+        values = [0, *values]
+    # Plane by plane: NumPy's argmax over the first axis would copy everything to turn it.
+    best = scores[0].copy()
+    chosen = np.full(best.shape, values[0], np.uint8)
+    for channel, value in zip(scores[1:], values[1:], strict=True):
+        better = channel > best
+        np.copyto(best, channel, where=better)
+        chosen[better] = value
+    if not description.background:
+        chosen[best <= description.threshold] = 0
+    return chosen
 
 
 def clean(scores: Floats, description: ModelDescription) -> tuple[Floats, float]:

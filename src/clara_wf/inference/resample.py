@@ -48,8 +48,8 @@ def canonical_grid(geometry: VolumeGeometry, orientation: str, spacing: tuple[fl
         own where those are a few degrees from the patient's at most (nothing is then blurred between slices that a
         network would not notice), and exactly the patient's otherwise.
     """
-    wanted = np.array([_DIRECTIONS[letter] for letter in orientation])
-    own = _nearest_axes(np.array(geometry.axes), wanted)
+    wanted = np.array([DIRECTIONS[letter] for letter in orientation])
+    own = nearest_axes(np.array(geometry.axes), wanted)
     nearly = np.einsum("ij,ij->i", own, wanted).min() >= np.cos(np.radians(_OWN_AXES_DEGREES))
     axes = own if nearly else wanted
     low, high = _extent(geometry, axes)
@@ -137,7 +137,7 @@ def align_to(volume: Volume, target: VolumeGeometry, *, fill: float) -> Volume:
     return Volume(geometry=_permuted(source.geometry, order), array=source.array.transpose(order))
 
 
-_DIRECTIONS = {
+DIRECTIONS = {
     "R": (-1.0, 0.0, 0.0),
     "L": (1.0, 0.0, 0.0),
     "A": (0.0, -1.0, 0.0),
@@ -147,7 +147,7 @@ _DIRECTIONS = {
 }
 
 
-def _nearest_axes(axes: NDArray[np.float64], wanted: NDArray[np.float64]) -> NDArray[np.float64]:
+def nearest_axes(axes: NDArray[np.float64], wanted: NDArray[np.float64]) -> NDArray[np.float64]:
     """Order and turn `axes` so that they come as near to `wanted` as they can."""
     cosines = wanted @ axes.T
     best = max(permutations(range(3)), key=lambda order: sum(abs(cosines[row, order[row]]) for row in range(3)))

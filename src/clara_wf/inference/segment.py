@@ -6,6 +6,7 @@ judge, and put the labels back onto exactly the volume's own grid.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -24,10 +25,11 @@ from clara_wf.inference.edge import cut_off
 from clara_wf.inference.engine import Network, OpenVinoNetwork
 from clara_wf.inference.fieldofview import View, look
 from clara_wf.inference.plausibility import judge
-from clara_wf.inference.postprocess import clean, label_slices, winners
+from clara_wf.inference.postprocess import check_channels, clean, label_slices, winners
 from clara_wf.inference.preprocess import network_grid, scaled, values_on_grid
 from clara_wf.inference.repository import InstalledModel, check_chain, find_model, verify
 from clara_wf.inference.resample import canonical_grid, grid_of_box, resample
+from clara_wf.inference.stepwise import label_stepwise
 from clara_wf.inference.windows import infer
 from clara_wf.model.errors import InputError
 
@@ -75,6 +77,12 @@ class _Clock:
         self._last = now
 
 
+def embedded(model: InstalledModel) -> Network:
+    """Return a model's network in this process's engine, once its file is known to be the installed one."""
+    verify(model)
+    return OpenVinoNetwork(model.file, precision=model.description.precision)
+
+
 class Segmenter:
     """A model of the repository, loaded and ready.
 
@@ -84,6 +92,8 @@ class Segmenter:
         The model repository.
     name : str
         Of the model; the models that it needs are loaded as well.
+    networks : callable
+        Gives a model's network: by default the embedded engine's.
 
     Raises
     ------
@@ -91,17 +101,31 @@ class Segmenter:
         See `find_model`, `verify` and `OpenVinoNetwork`.
     """
 
-    def __init__(self, root: Path, name: str) -> None:
+    def __init__(self, root: Path, name: str, networks: Callable[[InstalledModel], Network] = embedded) -> None:
         self._model = find_model(root, name)
         check_chain(self._model)
         within = self._model.description.within
-        self._organ = Segmenter(root, within.model) if within else None
-        values = [label.value for label in self.labels]
-        if len(set(values)) != len(values):
-            raise DescriptionError(f"{name} and the model that it works within use one label value for two things")
-        verify(self._model)
-        self._network: Network = OpenVinoNetwork(self._model.file, precision=self._model.description.precision)
-        self._network.prepare(self._model.description.window.size)
+        self._organ = Segmenter(root, within.model, networks) if within else None
+        with contextlib.ExitStack() as failed:
+            # What the organ's network holds must not outlive a failure here: a server's memory is no garbage of ours.
+            failed.callback(self._organ.close if self._organ else lambda: None)
+            values = [label.value for label in self.labels]
+            if len(set(values)) != len(values):
+                raise DescriptionError(f"{name} and the model that it works within use one label value for two things")
+            if self._organ is not None and self._organ.model.description.preprocess:
+                raise DescriptionError(f"{name} works within {self._organ.model.name}, which has preprocess: it cannot")
+            self._network = networks(self._model)
+            failed.callback(self._network.release)
+            window = self._model.description.window
+            if window.tiling or not self._model.description.preprocess:  # otherwise it depends on the image
+                self._network.prepare(window.size, batch=max(1, min(window.batch, self._network.batch)))
+            failed.pop_all()
+
+    def close(self) -> None:
+        """Give back what the networks hold, here or at a server; the next volume takes it again."""
+        self._network.release()
+        if self._organ is not None:
+            self._organ.close()
 
     @property
     def model(self) -> InstalledModel:
@@ -159,16 +183,17 @@ class Segmenter:
             With the verdict `none`, and nothing but background in `out`, where there is nothing to find.
         """
         clock = _Clock()
-        answers = self._ask(volume, clock, progress)
-        progress(0.9, "drawing labels")
-        verdict = answers[0].verdict
         measurer = Measurer(volume.geometry, self.labels)
-        if verdict.status == "none":
-            out[...] = 0
+        if self._model.description.preprocess:
+            verdict = label_stepwise(self._network, self._model, volume, out, lap=clock.lap, progress=progress)
+            progress(0.9, "measuring")
+            if verdict.status != "none":
+                _measure(volume, out, measurer)
         else:
-            _draw(answers, volume, out, measurer)
+            verdict = self._label_fixed(volume, out, measurer, clock, progress)
+        if verdict.status != "none":
             verdict = _at_the_edge(verdict, cut_off(out, volume.geometry, self._structures()))
-        clock.lap("draw")
+        clock.lap("measure")
         return Segmentation(
             verdict=verdict,
             labels=self.labels,
@@ -176,6 +201,25 @@ class Segmenter:
             measurements=measurer.result(units=units),
             seconds=clock.seconds,
         )
+
+    def _label_fixed(
+        self,
+        volume: Volume,
+        out: NDArray[np.uint8],
+        measurer: Measurer,
+        clock: _Clock,
+        progress: Callable[[float, str], None],
+    ) -> Verdict:
+        """Label a volume by a network that is described by its grid and its intensities, and measure on the way."""
+        answers = self._ask(volume, clock, progress)
+        progress(0.9, "drawing labels")
+        verdict = answers[0].verdict
+        if verdict.status == "none":
+            out[...] = 0
+        else:
+            _draw(answers, volume, out, measurer)
+        clock.lap("draw")
+        return verdict
 
     def _structures(self) -> dict[str, frozenset[int]]:
         """Return the values of each label of the outermost model; whatever is found within an organ is part of it."""
@@ -224,7 +268,7 @@ class Segmenter:
         )
         self._network.release()
         clock.lap("network")
-        scores, share = clean(_checked(scores, self._model), description)
+        scores, share = clean(check_channels(scores, self._model.name, description), description)
         first = description.labels[0]
         verdict = judge(
             winners(scores, description) == first.value,
@@ -258,7 +302,7 @@ class Segmenter:
         )
         self._network.release()
         clock.lap("network")
-        scores = _checked(scores, self._model)
+        scores = check_channels(scores, self._model.name, description)
         for channel in scores:
             channel[~inside] = channel.min()
         scores, _ = clean(scores, description)
@@ -276,15 +320,6 @@ def _view(volume: Volume, description: ModelDescription) -> View:
         return look(volume, description.field_of_view)
     whole = canonical_grid(volume.geometry, description.orientation, description.spacing)
     return View(box=whole, reasons=(), body=(0.0, 0.0))
-
-
-def _checked(scores: Floats, model: InstalledModel) -> Floats:
-    """Check that there is a channel for each label of the description."""
-    description = model.description
-    expected = len(description.labels) + (1 if description.background else 0)
-    if len(scores) != expected:
-        raise InputError(f"the network {model.name} gives {len(scores)} channels, its description names {expected}")
-    return scores
 
 
 def _inside(organ: _Answer, description: ModelDescription) -> tuple[VolumeGeometry, Mask]:
@@ -308,6 +343,11 @@ def _inside(organ: _Answer, description: ModelDescription) -> tuple[VolumeGeomet
     if description.within.dilation:
         mask = ndimage.binary_dilation(mask, _NEAR, iterations=description.within.dilation)
     return grid, mask
+
+
+def _measure(volume: Volume, labels: NDArray[np.uint8], measurer: Measurer) -> None:
+    for index, (drawn, plane) in enumerate(zip(labels, volume.array, strict=True)):
+        measurer.add(index, drawn, plane)
 
 
 def _draw(answers: list[_Answer], volume: Volume, out: NDArray[np.uint8], measurer: Measurer) -> None:

@@ -122,14 +122,10 @@ def infer(
     chosen = tiles(window, shape, wanted)
     total: Floats | None = None
     count = np.zeros(shape, np.float32)
+    given = np.empty((1, 1, *size), np.float32)
     for index, start in enumerate(chosen):
-        answer = network.infer(_cut(image, start, size, window)[None, None])[0]
-        expected = tuple(length - 2 * edge for length, edge in zip(size, window.margin, strict=True))
-        if answer.shape[1:] != expected:
-            raise InputError(
-                f"the network gave {answer.shape[1:]} voxels for a window of {size}; "
-                f"with the margin that its description names it should be {expected}"
-            )
+        cut(image, start, window, out=given[0, 0])
+        answer = checked_answer(network.infer(given), size, window, 1)[0]
         if total is None:
             total = np.zeros((answer.shape[0], *shape), np.float32)
         place = _inside(start, size, window, shape)
@@ -141,10 +137,51 @@ def infer(
         progress((index + 1) / len(chosen))
     if total is None:
         return np.zeros((1, *shape), np.float32)
+    if not np.isfinite(np.sum(total, dtype=np.float64)):
+        raise InputError("the network gave values that are no numbers")
     lowest = total.min()
     np.divide(total, count, out=total, where=count > 0)
     total[:, count == 0] = lowest
     return total
+
+
+def checked_answer(answers: Floats, size: IntTriple, window: Window, batch: int) -> Floats:
+    """Return a network's answers if they have the shape that its description says.
+
+    Raises
+    ------
+    InputError
+        They do not.
+    """
+    expected = tuple(length - 2 * edge for length, edge in zip(size, window.margin, strict=True))
+    if answers.ndim != 5 or len(answers) != batch or answers.shape[2:] != expected:
+        raise InputError(
+            f"the network gave {answers.shape[2:]} voxels for a window of {size}; "
+            f"with the margin that its description names it should be {expected}"
+        )
+    return answers
+
+
+def cut(image: Floats, start: Sequence[int], window: Window, *, out: Floats) -> None:
+    """Copy a window of the image, padded where it looks beyond.
+
+    Parameters
+    ----------
+    image : array
+        ``[x, y, z]``.
+    start : sequence of int
+        First voxel of the window's output; its input begins a margin earlier.
+    out : array
+        Of the window's size.
+    """
+    out[:] = np.float32(window.padding)
+    source, target = [], []
+    for first, length, edge, limit in zip(start, out.shape, window.margin, image.shape, strict=True):
+        begin = first - edge
+        low, high = max(begin, 0), min(begin + length, limit)
+        source.append(slice(low, high))
+        target.append(slice(low - begin, high - begin))
+    out[tuple(target)] = image[tuple(source)]
 
 
 def _inside(start: IntTriple, size: IntTriple, window: Window, shape: IntTriple) -> tuple[slice, slice, slice]:
@@ -154,16 +191,3 @@ def _inside(start: IntTriple, size: IntTriple, window: Window, shape: IntTriple)
         for first, length, edge, limit in zip(start, size, window.margin, shape, strict=True)
     )
     return x, y, z
-
-
-def _cut(image: Floats, start: IntTriple, size: IntTriple, window: Window) -> Floats:
-    """Return a window of the image, padded where it looks beyond."""
-    cut: Floats = np.full(size, np.float32(window.padding), np.float32)
-    source, target = [], []
-    for first, length, edge, limit in zip(start, size, window.margin, image.shape, strict=True):
-        begin = first - edge
-        low, high = max(begin, 0), min(begin + length, limit)
-        source.append(slice(low, high))
-        target.append(slice(low - begin, high - begin))
-    cut[tuple(target)] = image[tuple(source)]
-    return cut

@@ -1,0 +1,76 @@
+"""The way through a network whose description lists its steps: prepare, slide, draw.
+
+Nothing is known of what its labels must look like, so nothing is judged but whether there are any.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clara_wf.imaging.record import Verdict
+from clara_wf.imaging.volume import Volume
+from clara_wf.inference.drawing import Drawer, keep_largest
+from clara_wf.inference.engine import Network
+from clara_wf.inference.postprocess import check_channels
+from clara_wf.inference.preparation import Turn, prepare
+from clara_wf.inference.repository import InstalledModel
+from clara_wf.inference.sliding import blocks, order_of_axes
+
+
+def label_stepwise(
+    network: Network,
+    model: InstalledModel,
+    volume: Volume,
+    out: NDArray[np.uint8],
+    *,
+    lap: Callable[[str], None],
+    progress: Callable[[float, str], None],
+) -> Verdict:
+    """Label a volume.
+
+    Parameters
+    ----------
+    network : Network
+        Of the model.
+    model : InstalledModel
+        Its description has `preprocess`.
+    volume : Volume
+        In any orientation; may be memory-mapped.
+    out : array of uint8
+        ``[slice, row, column]`` of the volume's shape; every voxel is written.
+    lap : callable
+        Told what has just been done, to measure it.
+    progress : callable
+        Told the share of the work done, and what is being done.
+    """
+    description = model.description
+    out[...] = 0
+    progress(0.02, "preparing the image")
+    turn = Turn.towards(volume.geometry, description.orientation)
+    prepared = prepare(volume, turn, description.preprocess)
+    lap("preprocess")
+    if prepared.nothing:
+        return Verdict(status="none", reasons=(prepared.nothing,))
+    image = prepared.image
+    order = order_of_axes(image.shape)
+    drawer = Drawer(description, prepared.maps, order, turn.view(out))
+    running = f"running {model.name}"
+    progress(0.1, running)
+    for block in blocks(
+        network, description.window, image, order, progress=lambda share: progress(0.1 + 0.75 * share, running)
+    ):
+        lap("network")
+        check_channels(block.scores, model.name, description)
+        drawer.draw(block, image.shape[order[1]])
+        lap("draw")
+    network.release()
+    if description.keep_largest is not None:
+        progress(0.86, "keeping the largest parts")
+        keep_largest(out, description.keep_largest)
+        lap("components")
+    if not out.any():
+        return Verdict(status="none", reasons=("the network found none of its labels",))
+    return Verdict(status="ok", reasons=())
