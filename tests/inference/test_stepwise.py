@@ -68,13 +68,13 @@ def stepwise(tmp_path):
     return make
 
 
-def ball_and_box(spacing=(3.0, 1.5, 1.2), axes=((0, 0, 1), (0, 1, 0), (1, 0, 0))):
-    """A ball of 300 and, towards the patient's left and head, a box of 700; in air."""
+def ball_and_box(spacing=(3.0, 1.5, 1.2), ball=300, axes=((0, 0, 1), (0, 1, 0), (1, 0, 0))):
+    """A ball and, towards the patient's left and head, a box of 700; in air."""
     geometry = VolumeGeometry(shape=(30, 40, 50), spacing=spacing, origin=(-31.0, -12.0, 4.0), axes=axes)
     world = geometry.index_to_world(np.moveaxis(np.indices(geometry.shape), 0, -1))
     middle = geometry.index_to_world((np.array(geometry.shape) - 1) / 2)
     array = np.full(geometry.shape, -900, np.int16)
-    array[np.linalg.norm(world - middle, axis=-1) < 15] = 300
+    array[np.linalg.norm(world - middle, axis=-1) < 15] = ball
     array[(np.abs(world - middle - (14, 0, 24)) < (9, 12, 8)).all(axis=-1)] = 700
     return Volume(geometry=geometry, array=array)
 
@@ -94,16 +94,16 @@ def test_without_resampling_every_voxel_is_as_the_network_says(stepwise, letters
 def test_labels_lie_where_the_things_are_in_the_patient(stepwise, grid, letters):
     """In millimetres, on axes that are turned by 10 degrees: a mirrored or shifted label would show."""
     c, s = np.cos(np.radians(10)), np.sin(np.radians(10))
-    volume = ball_and_box(axes=((0.0, 0.0, 1.0), (-s, c, 0.0), (c, s, 0.0)))
+    volume = ball_and_box(ball=-200, axes=((0.0, 0.0, 1.0), (-s, c, 0.0), (c, s, 0.0)))
     steps = [{"resample": {"spacing_mm": [2.0, 1.7, 2.2], "grid": grid}}, {"crop": {"keep": "nonzero"}}]
     out = np.zeros(volume.array.shape, np.uint8)
-    stepwise(levels=(0, -300, 500), orientation=letters, preprocess=steps).segment(volume, out)
-    for value, level in ((1, 300), (2, 700)):
+    # Levels halfway between the things and the air: a border stays where it was.
+    stepwise(levels=(0, -550, -100), orientation=letters, preprocess=steps).segment(volume, out)
+    for value, level in ((1, -200), (2, 700)):
         marked = volume.geometry.index_to_world(np.argwhere(out >= value))
         true = volume.geometry.index_to_world(np.argwhere(volume.array >= level))
-        assert np.abs(marked.mean(axis=0) - true.mean(axis=0)).max() < 0.8
-        # The small box shrinks, since its border to the air is not halfway.
-        assert len(marked) == pytest.approx(len(true), rel=0.15 if value == 1 else 0.5)
+        assert np.abs(marked.mean(axis=0) - true.mean(axis=0)).max() < 1.2  # less than half a slice
+        assert len(marked) == pytest.approx(len(true), rel=0.15)
 
 
 def test_drawing_by_parts_is_drawing_at_once(stepwise):
