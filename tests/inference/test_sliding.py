@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from clara_wf.inference import sliding
+from clara_wf.inference import accumulator
 from clara_wf.inference.description import Window
 from clara_wf.inference.sliding import blocks, importance, order_of_axes, starts
 from clara_wf.model.errors import InputError
@@ -102,11 +102,22 @@ def test_any_order_of_axes_a_margin_and_a_batch(order):
     assert max(network.asked) == 3
 
 
+@pytest.mark.parametrize("shape", [(5, 4, 3), (23, 20, 19), (37, 13, 8), (9, 40, 30)])
+@pytest.mark.parametrize("overlap", [0, 0.25, 0.5, 0.75])
+def test_row_by_row_is_the_same(monkeypatch, shape, overlap):
+    monkeypatch.setattr(accumulator, "_LAYER_LIMIT", 0)
+    described = window(overlap=overlap, blending="gaussian")
+    image = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    found = gathered(Positions(), described, image, order_of_axes(shape))
+    assert np.allclose(found, plainly(Positions(), described, image), atol=1e-4)
+
+
 def test_what_is_carried_in_half_precision_changes_little(monkeypatch):
     image = np.random.default_rng(0).standard_normal((40, 30, 20)).astype(np.float32)
     described = window(blending="gaussian")
     exact = gathered(Positions(), described, image, (0, 1, 2))
-    monkeypatch.setattr(sliding, "_CARRY_LIMIT", 0)
+    monkeypatch.setattr(accumulator, "_LAYER_LIMIT", 0)
+    monkeypatch.setattr(accumulator, "_CARRY_LIMIT", 0)
     rough = gathered(Positions(), described, image, (0, 1, 2))
     assert 0 < np.abs(rough - exact).max() < 0.02
 

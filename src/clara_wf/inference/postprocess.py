@@ -61,7 +61,7 @@ def winners(scores: Floats, description: ModelDescription) -> NDArray[np.uint8]:
     for channel, value in zip(scores[1:], values[1:], strict=True):
         better = channel > best
         np.copyto(best, channel, where=better)
-        chosen[better] = value
+        np.copyto(chosen, np.uint8(value), where=better)
     if not description.background:
         chosen[best <= description.threshold] = 0
     return chosen

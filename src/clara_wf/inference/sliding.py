@@ -14,6 +14,7 @@ from math import ceil
 import numpy as np
 from numpy.typing import NDArray
 
+from clara_wf.inference.accumulator import Accumulator, Reach, accumulator
 from clara_wf.inference.description import Window
 from clara_wf.inference.engine import Network
 from clara_wf.inference.reader import IntTriple
@@ -23,8 +24,6 @@ from clara_wf.model.errors import InputError
 Floats = NDArray[np.float32]
 #: The least that a voxel counts, beside 1 in the middle: far from it, a Gaussian vanishes and the mean would be 0 / 0.
 _LEAST_WEIGHT = 1e-3
-#: Bytes. What is carried from layer to layer is kept in half precision where it takes more in single precision.
-_CARRY_LIMIT = 2**31
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -139,7 +138,7 @@ class _Sliding:
         self._network, self._window, self._image, self._size, self._order = network, window, image, size, order
         self._progress = progress
         output = [length - 2 * edge for length, edge in zip(size, window.margin, strict=True)]
-        self._shape = [image.shape[axis] for axis in order]
+        self._shape = (image.shape[order[0]], image.shape[order[1]], image.shape[order[2]])
         self._output = [output[axis] for axis in order]
         self._starts = [
             starts(length, part, overlap=window.overlap, placement=window.placement)
@@ -148,62 +147,50 @@ class _Sliding:
         self._weights = importance(window, output).transpose(order)
         self._batch = max(1, min(window.batch, network.batch, len(self._starts[2])))
         self._given = np.empty((self._batch, 1, *size), np.float32)
+        self._weighted = np.empty(self._weights.shape, np.float32)
         self._done = 0
 
     def blocks(self) -> Iterator[Block]:
-        layers, rows, _ = self._starts
-        carry: NDArray[np.floating] | None = None
-        row_buffer: Floats | None = None
-        for layer, first in enumerate(layers):
-            low, high, final = self._reach(0, layer)
-            before = self._reach(0, layer - 1)[1] - low if layer else 0  # slices that earlier layers have added to
-            for row in range(len(rows)):
-                near, far, done = self._reach(1, row)
-                kept = self._reach(1, row - 1)[1] - near if row else 0
-                for index, answer in self._ask(first, rows[row]):
-                    if row_buffer is None:
-                        row_buffer = np.zeros(
-                            (len(answer) + 1, high - low, self._widest(1), self._shape[2]), np.float32
+        layers, rows, columns = (
+            [self._reach(axis, index) for index in range(len(self._starts[axis]))] for axis in range(3)
+        )
+        sums: Accumulator | None = None
+        for first, layer in zip(self._starts[0], layers, strict=True):
+            for near, row in zip(self._starts[1], rows, strict=True):
+                place: Floats | None = None
+                for index, answer in self._ask(first, near):
+                    if sums is None:
+                        sums = accumulator(len(answer), self._shape, layers, rows)
+                    if place is None:
+                        place = sums.begin(layer, row)
+                    column = columns[index]
+                    parts = [
+                        slice(reach.low - start, reach.high - start)
+                        for reach, start in zip(
+                            (layer, row, column), (first, near, self._starts[2][index]), strict=True
                         )
-                    if index == 0:
-                        self._begin_row(row_buffer, carry, before, kept, (near, far))
-                    self._add(row_buffer, answer, (layer, row, index))
-                if row_buffer is None:
+                    ]
+                    self._add(place[..., column.low : column.high], answer, (parts[0], parts[1], parts[2]))
+                if sums is None:
                     raise ValueError("a row without a window")
-                width = done - near
-                if final < high:
-                    if carry is None:
-                        carry = self._new_carry(len(row_buffer))
-                    carry[:, : high - final, near:done] = row_buffer[:, final - low :, :width]
-                yield Block(start=(low, near), scores=_mean(row_buffer[:, : final - low, :width]))
-                # What later rows add to moves to the front.
-                row_buffer[:, :, : far - done] = row_buffer[:, :, width : far - near].copy()
+                yield Block(start=(layer.low, row.low), scores=_mean(sums.finish(layer, row)))
+                sums.end_row(layer, row)
+            if sums is not None:
+                sums.end_layer(layer)
 
-    def _reach(self, axis: int, index: int) -> tuple[int, int, int]:
-        """Return where a window's output begins and ends in the image, and up to where no later window sees it."""
+    def _reach(self, axis: int, index: int) -> Reach:
         along, length = self._starts[axis], self._shape[axis]
-        begin = along[index]
-        following = along[index + 1] if index + 1 < len(along) else length
-        return max(begin, 0), min(begin + self._output[axis], length), following
 
-    def _widest(self, axis: int) -> int:
-        return int(min(self._output[axis], self._shape[axis]))
+        def end(begin: int) -> int:
+            return int(min(begin + self._output[axis], length))
 
-    def _new_carry(self, channels: int) -> NDArray[np.floating]:
-        deepest = max(self._reach(0, layer)[1] - self._reach(0, layer)[2] for layer in range(len(self._starts[0])))
-        shape = (channels, deepest, self._shape[1], self._shape[2])
-        kind = np.float32 if np.prod(shape) * 4 <= _CARRY_LIMIT else np.float16
-        return np.zeros(shape, kind)
-
-    def _begin_row(
-        self, buffer: Floats, carry: NDArray[np.floating] | None, before: int, kept: int, reach: tuple[int, int]
-    ) -> None:
-        """Fill what a row of windows sees for the first time with what earlier layers left there."""
-        near, far = reach
-        fresh = buffer[:, :, kept : far - near]
-        fresh[:] = 0
-        if carry is not None and before:
-            fresh[:, :before] = carry[:, :before, near + kept : far]
+        low = max(along[index], 0)
+        return Reach(
+            low=low,
+            high=end(along[index]),
+            final=along[index + 1] if index + 1 < len(along) else length,
+            before=end(along[index - 1]) - low if index else 0,
+        )
 
     def _ask(self, layer: int, row: int) -> Iterator[tuple[int, Floats]]:
         """Ask about the windows of a row; gives the index of the column and ``[channel, ...]``, axes in order."""
@@ -223,26 +210,19 @@ class _Sliding:
             self._done += len(part)
             self._progress(self._done / total)
 
-    def _add(self, buffer: Floats, answer: Floats, index: IntTriple) -> None:
-        """Add a window's weighted scores, and in the last channel the weights."""
-        source, target = [], []
-        for axis in range(3):
-            begin = self._starts[axis][index[axis]]
-            low, high, _ = self._reach(axis, index[axis])
-            source.append(slice(low - begin, high - begin))
-            # The buffer begins where the layer and the row do; along the last axis it is whole.
-            offset = 0 if axis == 2 else low
-            target.append(slice(low - offset, high - offset))
-        place, part = tuple(target), tuple(source)
+    def _add(self, sums: Floats, answer: Floats, part: tuple[slice, slice, slice]) -> None:
+        """Add the part of a window's scores that lies in the image, weighted, and in the last channel the weights."""
         if self._window.blending == "constant":
-            for channel, scores in zip(buffer[:-1], answer, strict=True):
-                channel[place] += scores[part]
-            buffer[-1][place] += 1
+            for total, scores in zip(sums, answer, strict=False):
+                np.add(total, scores[part], out=total)
+            sums[-1] += 1
             return
         weights = self._weights[part]
-        for channel, scores in zip(buffer[:-1], answer, strict=True):
-            channel[place] += scores[part] * weights
-        buffer[-1][place] += weights
+        # One channel's worth of memory for all: asking the system for it anew takes longer than the product.
+        weighted = self._weighted[tuple(slice(0, length) for length in weights.shape)]
+        for total, scores in zip(sums, answer, strict=False):
+            np.add(total, np.multiply(scores[part], weights, out=weighted), out=total)
+        sums[-1] += weights
 
 
 def _mean(sums: Floats) -> Floats:
