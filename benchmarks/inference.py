@@ -40,7 +40,7 @@ from clara_wf.inference.preprocess import scaled, values_on_grid
 from clara_wf.inference.repository import InstalledModel, find_model
 from clara_wf.inference.resample import canonical_grid
 from clara_wf.inference.segment import Segmenter, embedded
-from clara_wf.inference.sliding import blocks, order_of_axes
+from clara_wf.inference.sliding import Sliding, starts
 from clara_wf.inference.windows import fitting
 from clara_wf.phantom.patient import EVERYDAY, make_phantom
 
@@ -277,8 +277,6 @@ def bare(models: Path, name: str, folder: Path) -> None:
 
 
 def windows_of(window: Window, shape: tuple[int, ...]) -> int:
-    from clara_wf.inference.sliding import starts
-
     size = fitting(window, (shape[0], shape[1], shape[2]))
     along = [starts(a, b, overlap=window.overlap, placement=window.placement) for a, b in zip(shape, size, strict=True)]
     return int(np.prod([len(each) for each in along]))
@@ -294,11 +292,12 @@ def windows(models: Path, folder: Path, target: Path) -> None:
     labels = np.empty(image.shape, np.uint8)
     before = peak()
     started = time.perf_counter()
-    order = order_of_axes(image.shape)
-    turned = labels.transpose(order)
-    for block in blocks(network, window, image, order):
-        (first, near), (_, deep, wide, _) = block.start, block.scores.shape
-        turned[first : first + deep, near : near + wide] = winners(block.scores, model.description)
+    sliding = Sliding(network, window, image, channels=CHANNELS)
+    turned = labels.transpose(sliding.order)
+    for band in sliding.bands():
+        for block in sliding.blocks(band):
+            place = tuple(slice(a, a + b) for a, b in zip(block.start, block.scores.shape[1:], strict=True))
+            turned[place] = winners(block.scores, model.description)
     seconds = time.perf_counter() - started
     np.save(target, labels)
     print(json.dumps({"seconds": seconds, "peak": peak(), "grown": peak() - before}))

@@ -15,6 +15,7 @@ from tiny_network import described
 
 from clara_wf.imaging.geometry import VolumeGeometry
 from clara_wf.imaging.volume import Volume
+from clara_wf.inference import accumulator
 from clara_wf.inference.description import DescriptionError
 from clara_wf.inference.install import install
 from clara_wf.inference.segment import Segmenter
@@ -106,8 +107,11 @@ def test_labels_lie_where_the_things_are_in_the_patient(stepwise, grid, letters)
         assert len(marked) == pytest.approx(len(true), rel=0.15)
 
 
-def test_drawing_by_parts_is_drawing_at_once(stepwise):
-    """Beside an interpolation of all scores by SciPy."""
+@pytest.mark.parametrize("limits", [(2**30, 2**31), (0, 2**31), (0, 120_000)])
+def test_drawing_by_parts_is_drawing_at_once(stepwise, monkeypatch, limits):
+    """Beside an interpolation of all scores by SciPy: by whole layers, by rows, and in bands."""
+    monkeypatch.setattr(accumulator, "_LAYER_LIMIT", limits[0])
+    monkeypatch.setattr(accumulator, "_BAND_LIMIT", limits[1])
     rough = ndimage.gaussian_filter(np.random.default_rng(1).standard_normal((33, 41, 37)), 1.5) * 3000
     geometry = VolumeGeometry(shape=rough.shape, spacing=(2.0, 1.0, 1.5), origin=(0.0, 0.0, 0.0))
     volume = Volume(geometry=geometry, array=rough.astype(np.float32))

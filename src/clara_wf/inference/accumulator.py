@@ -2,6 +2,9 @@
 
 Windows come layer by layer, and in a layer row by row; along the last axis all is held. Arrays are ``[channel, layer
 axis, row axis, column axis]``; the last channel holds the sum of the weights.
+
+Where that would take too much, an image is gone through in bands along the last axis: the windows on a border are asked
+for both bands, and the result is the same.
 """
 
 from __future__ import annotations
@@ -13,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
+_BYTES = 4  # of a float32
 #: Bytes. Up to here a whole layer is held, which moves the least; beyond, a row of it.
 _LAYER_LIMIT = 2**30
-#: Bytes. What a row leaves for the next layer is kept in half precision where it takes more in single precision.
-_CARRY_LIMIT = 2**31
+#: Bytes. Beyond, an image is gone through in bands.
+_BAND_LIMIT = 3 * 2**30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,11 +62,19 @@ def accumulator(channels: int, shape: tuple[int, int, int], layers: list[Reach],
         All there will be.
     """
     depth = max(layer.high - layer.low for layer in layers)
-    if (channels + 1) * depth * shape[1] * shape[2] * 4 <= _LAYER_LIMIT:
+    if (channels + 1) * depth * shape[1] * shape[2] * _BYTES <= _LAYER_LIMIT:
         return _WholeLayer((channels + 1, depth, shape[1], shape[2]))
     width = max(row.high - row.low for row in rows)
     carried = max(layer.high - layer.final for layer in layers)
     return _RowByRow((channels + 1, depth, width, shape[2]), (channels + 1, carried, shape[1], shape[2]))
+
+
+def column_limit(channels: int, shape: tuple[int, int, int], layers: list[Reach], rows: list[Reach]) -> int:
+    """Return how many voxels along the last axis can be gone through at once."""
+    depth = max(layer.high - layer.low for layer in layers)
+    width = max(row.high - row.low for row in rows)
+    carried = max(layer.high - layer.final for layer in layers)
+    return max(1, _BAND_LIMIT // ((channels + 1) * (depth * width + carried * shape[1]) * _BYTES))
 
 
 class _WholeLayer:
@@ -90,8 +102,7 @@ class _RowByRow:
 
     def __init__(self, row: tuple[int, int, int, int], carry: tuple[int, int, int, int]) -> None:
         self._sums = np.zeros(row, np.float32)
-        kind = np.float32 if np.prod(carry) * 4 <= _CARRY_LIMIT else np.float16
-        self._carry: NDArray[np.floating] = np.zeros(carry, kind)
+        self._carry = np.zeros(carry, np.float32)
 
     def begin(self, layer: Reach, row: Reach) -> Floats:
         fresh = self._sums[:, :, row.before : row.high - row.low]

@@ -47,9 +47,7 @@ class Window:
     padding: float  # what stands beyond the image, after scaling
     overlap: float  # share of the output that neighbouring windows have in common, from 0
     tiling: bool  # whether several windows may stand for one; not where a norm sees the whole window
-    blending: Literal["constant", "gaussian"] = (
-        "constant"  # what a score counts, from the middle to the edge
-    )
+    blending: Literal["constant", "gaussian"] = "constant"  # what a score counts, from the middle to the edge
     sigma: float = 0.125  # of the Gaussian, as a share of the window's size
     placement: Literal["even", "stride"] = "even"  # even: equal steps; stride: fixed steps, the last window moved back
     batch: int = 1  # windows that the network is given at once
@@ -130,6 +128,11 @@ class ModelDescription:
     licence: str
     citation: str
     limits: str  # what it must not be used for
+
+    @property
+    def channels(self) -> int:
+        """How many the network's output has."""
+        return len(self.labels) + (1 if self.background else 0)
 
 
 def load(path: Path) -> ModelDescription:

@@ -10,7 +10,7 @@ from clara_wf.inference.description import KeepLargest, ModelDescription
 from clara_wf.inference.postprocess import winners
 from clara_wf.inference.preparation import AxisMap
 from clara_wf.inference.reader import IntTriple
-from clara_wf.inference.sliding import Block
+from clara_wf.inference.sliding import Band, Block
 
 Floats = NDArray[np.float32]
 Labels = NDArray[np.uint8]
@@ -22,7 +22,7 @@ class Drawer:
     """Draws blocks of scores as labels.
 
     A voxel of the volume is mixed from voxels of the network that may lie in two blocks, so the last slice and the last
-    row of a block are kept for the next one.
+    row of a block are kept for the next one. Bands overlap instead, see `beside`.
 
     Parameters
     ----------
@@ -47,25 +47,32 @@ class Drawer:
         self._next_slice: Floats | None = None  # the same of this layer
         self._last_row: Floats | None = None  # of the block before, with the slice before it
 
-    def draw(self, block: Block, rows: int) -> None:
+    @property
+    def beside(self) -> int:
+        """How many voxels before a band its blocks must hold."""
+        return 0 if self._selects[2] else 1
+
+    def draw(self, block: Block, rows: int, band: Band) -> None:
         """Draw what a block completes.
 
         Parameters
         ----------
         block : Block
-            The next one; its scores are changed.
+            The next one of the band; its scores are changed.
         rows : int
             Of the network's whole image along the blocks' second axis.
+        band : Band
+            That the block is of.
         """
         scores = _activated(block.scores, self._description.activation)
-        first, near = block.start
+        first, near, begin = block.start
         if near == 0:
-            self._last_slice, self._next_slice = self._next_slice, None
+            self._last_slice, self._next_slice = None if first == 0 else self._next_slice, None
             self._last_row = None
         scores, first, near, fresh = self._joined(scores, first, near, rows)
         slices, slices_map = _completed(self._maps[0], fresh[0], first + scores.shape[1], first)
         across, rows_map = _completed(self._maps[1], fresh[1], near + scores.shape[2], near)
-        columns, columns_map = _completed(self._maps[2], 0, scores.shape[3], 0)
+        columns, columns_map = _completed(self._maps[2], band.low, band.high, begin)
         if not across.size or not columns.size:
             return
         for index, place in enumerate(slices):

@@ -29,9 +29,10 @@ def check_channels(scores: Floats, name: str, description: ModelDescription) -> 
     InputError
         There are more or fewer.
     """
-    expected = len(description.labels) + (1 if description.background else 0)
-    if len(scores) != expected:
-        raise InputError(f"the network {name} gives {len(scores)} channels, its description names {expected}")
+    if len(scores) != description.channels:
+        raise InputError(
+            f"the network {name} gives {len(scores)} channels, its description names {description.channels}"
+        )
     return scores
 
 

@@ -2,19 +2,20 @@
 
 Windows overlap, and a voxel's scores are the weighted mean of all windows that see it. Nothing holds the scores of the
 whole image: as soon as no later window will see a part of it, that part is given away. What is kept is one row of
-windows, and what the next layer of windows still has to add to.
+windows, and what the next layer of windows still has to add to; see `accumulator`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import ceil
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clara_wf.inference.accumulator import Accumulator, Reach, accumulator
+from clara_wf.inference.accumulator import Reach, accumulator, column_limit
 from clara_wf.inference.description import Window
 from clara_wf.inference.engine import Network
 from clara_wf.inference.reader import IntTriple
@@ -30,7 +31,7 @@ _LEAST_WEIGHT = 1e-3
 class Block:
     """A part of the image with final scores, valid until the next one is asked for."""
 
-    start: tuple[int, int]  # its first voxel along the first two axes, in the image; the third is whole
+    start: IntTriple  # its first voxel, in the image
     scores: Floats  # [channel, ...]; may be changed
 
 
@@ -79,21 +80,16 @@ def importance(window: Window, output: Sequence[int]) -> Floats:
     return bell
 
 
-def order_of_axes(shape: Sequence[int]) -> IntTriple:
-    """Return the axes in the order in which windows advance: the longest first, which keeps least in memory."""
-    first, second, third = sorted(range(3), key=lambda axis: -shape[axis])
-    return first, second, third
+@dataclass(frozen=True, kw_only=True)
+class Band:
+    """A part of the image along the last of the axes in order, gone through by itself."""
+
+    low: int  # its first voxel
+    high: int  # its last but one
 
 
-def blocks(
-    network: Network,
-    window: Window,
-    image: Floats,
-    order: IntTriple,
-    *,
-    progress: Callable[[float], None] = lambda _: None,
-) -> Iterator[Block]:
-    """Ask a network about a whole image, and give its scores part by part.
+class Sliding:
+    """A network's windows over an image.
 
     Parameters
     ----------
@@ -103,27 +99,23 @@ def blocks(
         As the model's description says.
     image : array
         ``[x, y, z]`` on the network's grid, as the network wants it.
-    order : tuple of int
-        Axes of the image in the order in which windows advance; the blocks' axes follow it.
+    channels : int
+        Of the network's output.
     progress : callable
         Told the share of windows done.
 
-    Yields
-    ------
-    Block
-        They cover the image once, row by row and layer by layer, each with the whole of the last axis.
+    Attributes
+    ----------
+    order : tuple of int
+        Axes of the image in the order in which windows advance, the longest first: that keeps least in memory.
+    shape : tuple of int
+        Of the image, in that order.
 
     Raises
     ------
     InputError
-        The network gives something of another shape than its description says, or values that are no numbers.
+        The image is larger than the window, which can neither grow nor be one of several.
     """
-    size = fitting(window, (image.shape[0], image.shape[1], image.shape[2]))
-    yield from _Sliding(network, window, image, size=size, order=order, progress=progress).blocks()
-
-
-class _Sliding:
-    """One pass over an image. Axes are in the order of advance: layer, row, column."""
 
     def __init__(
         self,
@@ -131,84 +123,112 @@ class _Sliding:
         window: Window,
         image: Floats,
         *,
-        size: IntTriple,
-        order: IntTriple,
-        progress: Callable[[float], None],
+        channels: int,
+        progress: Callable[[float], None] = lambda _: None,
     ) -> None:
-        self._network, self._window, self._image, self._size, self._order = network, window, image, size, order
+        self._network, self._window, self._image, self._channels = network, window, image, channels
         self._progress = progress
-        output = [length - 2 * edge for length, edge in zip(size, window.margin, strict=True)]
-        self._shape = (image.shape[order[0]], image.shape[order[1]], image.shape[order[2]])
-        self._output = [output[axis] for axis in order]
+        self._size = fitting(window, (image.shape[0], image.shape[1], image.shape[2]))
+        first, second, third = sorted(range(3), key=lambda axis: -image.shape[axis])
+        self.order = (first, second, third)
+        self.shape = (image.shape[first], image.shape[second], image.shape[third])
+        output = [length - 2 * edge for length, edge in zip(self._size, window.margin, strict=True)]
+        self._output = [output[axis] for axis in self.order]
         self._starts = [
             starts(length, part, overlap=window.overlap, placement=window.placement)
-            for length, part in zip(self._shape, self._output, strict=True)
+            for length, part in zip(self.shape, self._output, strict=True)
         ]
-        self._weights = importance(window, output).transpose(order)
+        self._layers, self._rows = self._reaches(0), self._reaches(1)
+        self._weights = importance(window, output).transpose(self.order)
         self._batch = max(1, min(window.batch, network.batch, len(self._starts[2])))
-        self._given = np.empty((self._batch, 1, *size), np.float32)
+        self._given = np.empty((self._batch, 1, *self._size), np.float32)
         self._weighted = np.empty(self._weights.shape, np.float32)
-        self._done = 0
 
-    def blocks(self) -> Iterator[Block]:
-        layers, rows, columns = (
-            [self._reach(axis, index) for index in range(len(self._starts[axis]))] for axis in range(3)
-        )
-        sums: Accumulator | None = None
-        for first, layer in zip(self._starts[0], layers, strict=True):
-            for near, row in zip(self._starts[1], rows, strict=True):
-                place: Floats | None = None
-                for index, answer in self._ask(first, near):
-                    if sums is None:
-                        sums = accumulator(len(answer), self._shape, layers, rows)
-                    if place is None:
-                        place = sums.begin(layer, row)
-                    column = columns[index]
-                    parts = [
-                        slice(reach.low - start, reach.high - start)
-                        for reach, start in zip(
-                            (layer, row, column), (first, near, self._starts[2][index]), strict=True
-                        )
-                    ]
-                    self._add(place[..., column.low : column.high], answer, (parts[0], parts[1], parts[2]))
-                if sums is None:
-                    raise ValueError("a row without a window")
-                yield Block(start=(layer.low, row.low), scores=_mean(sums.finish(layer, row)))
+    def bands(self) -> list[Band]:
+        """Return the bands in which the image fits into memory: one, unless there are many channels."""
+        length = self.shape[2]
+        count = ceil(length / column_limit(self._channels, self.shape, self._layers, self._rows))
+        borders = [round(length * index / count) for index in range(count + 1)]
+        return [Band(low=low, high=high) for low, high in pairwise(borders)]
+
+    def blocks(self, band: Band, *, beside: int = 0) -> Iterator[Block]:
+        """Ask about a band, and give its scores part by part.
+
+        Parameters
+        ----------
+        band : Band
+            One of `bands`; each is asked for once.
+        beside : int
+            So many voxels before the band are given as well.
+
+        Yields
+        ------
+        Block
+            They cover the band once, row by row and layer by layer, each with all of the band along the last axis.
+
+        Raises
+        ------
+        InputError
+            The network gives something of another shape than its description says, or values that are no numbers.
+        """
+        low = max(0, band.low - beside)
+        shape = (self.shape[0], self.shape[1], band.high - low)
+        columns = [
+            start
+            for start in self._starts[2]
+            if start < band.high and min(start + self._output[2], self.shape[2]) > low
+        ]
+        sums = accumulator(self._channels, shape, self._layers, self._rows)
+        asked = len(self._starts[0]) * len(self._starts[1]) * len(columns)
+        share = (band.high - band.low) / self.shape[2]
+        done = 0
+        for first, layer in zip(self._starts[0], self._layers, strict=True):
+            for near, row in zip(self._starts[1], self._rows, strict=True):
+                place = sums.begin(layer, row)
+                for column, answer in self._ask((first, near), columns):
+                    begin, end = max(column, low), min(column + self._output[2], band.high)
+                    part = (
+                        slice(layer.low - first, layer.high - first),
+                        slice(row.low - near, row.high - near),
+                        slice(begin - column, end - column),
+                    )
+                    self._add(place[..., begin - low : end - low], answer, part)
+                    done += 1
+                    self._progress((band.low / self.shape[2]) + share * done / asked)
+                yield Block(start=(layer.low, row.low, low), scores=_mean(sums.finish(layer, row)))
                 sums.end_row(layer, row)
-            if sums is not None:
-                sums.end_layer(layer)
+            sums.end_layer(layer)
 
-    def _reach(self, axis: int, index: int) -> Reach:
-        along, length = self._starts[axis], self._shape[axis]
+    def _reaches(self, axis: int) -> list[Reach]:
+        along, length = self._starts[axis], self.shape[axis]
+        highs = [min(start + self._output[axis], length) for start in along]
+        return [
+            Reach(
+                low=max(start, 0),
+                high=highs[index],
+                final=along[index + 1] if index + 1 < len(along) else length,
+                before=highs[index - 1] - start if index else 0,
+            )
+            for index, start in enumerate(along)
+        ]
 
-        def end(begin: int) -> int:
-            return int(min(begin + self._output[axis], length))
-
-        low = max(along[index], 0)
-        return Reach(
-            low=low,
-            high=end(along[index]),
-            final=along[index + 1] if index + 1 < len(along) else length,
-            before=end(along[index - 1]) - low if index else 0,
-        )
-
-    def _ask(self, layer: int, row: int) -> Iterator[tuple[int, Floats]]:
-        """Ask about the windows of a row; gives the index of the column and ``[channel, ...]``, axes in order."""
-        columns = self._starts[2]
-        total = len(self._starts[0]) * len(self._starts[1]) * len(columns)
+    def _ask(self, place: tuple[int, int], columns: Sequence[int]) -> Iterator[tuple[int, Floats]]:
+        """Ask about the windows of a row; gives where each begins and ``[channel, ...]``, axes in order."""
         for first in range(0, len(columns), self._batch):
             part = columns[first : first + self._batch]
-            for place, column in enumerate(part):
+            for index, column in enumerate(part):
                 start = [0, 0, 0]
-                for axis, value in zip(self._order, (layer, row, column), strict=True):
+                for axis, value in zip(self.order, (*place, column), strict=True):
                     start[axis] = value
-                cut(self._image, start, self._window, out=self._given[place, 0])
+                cut(self._image, start, self._window, out=self._given[index, 0])
             answers = self._network.infer(self._given[: len(part)])
             checked_answer(answers, self._size, self._window, len(part))
-            for place in range(len(part)):
-                yield first + place, answers[place].transpose(0, *(axis + 1 for axis in self._order))
-            self._done += len(part)
-            self._progress(self._done / total)
+            if answers.shape[1] != self._channels:
+                raise InputError(
+                    f"the network gives {answers.shape[1]} channels, its description names {self._channels}"
+                )
+            for index, column in enumerate(part):
+                yield column, answers[index].transpose(0, *(axis + 1 for axis in self.order))
 
     def _add(self, sums: Floats, answer: Floats, part: tuple[slice, slice, slice]) -> None:
         """Add the part of a window's scores that lies in the image, weighted, and in the last channel the weights."""

@@ -14,10 +14,9 @@ from clara_wf.imaging.record import Verdict
 from clara_wf.imaging.volume import Volume
 from clara_wf.inference.drawing import Drawer, keep_largest
 from clara_wf.inference.engine import Network
-from clara_wf.inference.postprocess import check_channels
 from clara_wf.inference.preparation import Turn, prepare
 from clara_wf.inference.repository import InstalledModel
-from clara_wf.inference.sliding import blocks, order_of_axes
+from clara_wf.inference.sliding import Sliding
 
 
 def label_stepwise(
@@ -54,18 +53,21 @@ def label_stepwise(
     lap("preprocess")
     if prepared.nothing:
         return Verdict(status="none", reasons=(prepared.nothing,))
-    image = prepared.image
-    order = order_of_axes(image.shape)
-    drawer = Drawer(description, prepared.maps, order, turn.view(out))
     running = f"running {model.name}"
     progress(0.1, running)
-    for block in blocks(
-        network, description.window, image, order, progress=lambda share: progress(0.1 + 0.75 * share, running)
-    ):
-        lap("network")
-        check_channels(block.scores, model.name, description)
-        drawer.draw(block, image.shape[order[1]])
-        lap("draw")
+    sliding = Sliding(
+        network,
+        description.window,
+        prepared.image,
+        channels=description.channels,
+        progress=lambda share: progress(0.1 + 0.75 * share, running),
+    )
+    drawer = Drawer(description, prepared.maps, sliding.order, turn.view(out))
+    for band in sliding.bands():
+        for block in sliding.blocks(band, beside=drawer.beside):
+            lap("network")
+            drawer.draw(block, sliding.shape[1], band)
+            lap("draw")
     network.release()
     if description.keep_largest is not None:
         progress(0.86, "keeping the largest parts")
