@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from program import Program
+from triton_server import LOCK, running
 
 from clara_wf.inference.download import WeightsUnavailable
 from clara_wf.inference.install import install
+from clara_wf.model.errors import LackError
 from clara_wf.phantom.job_input import ensure_test_data
+from clara_wf.trtis.environment import prepare
+from clara_wf.trtis.state import Server
 
 ROOT = Path(__file__).parents[1]
 
@@ -70,3 +76,37 @@ def clara_with_models(clara: Program, models: Path) -> Program:
     """The program in a workspace of its own, with the liver networks."""
     (clara.workspace / "models").symlink_to(models)
     return clara
+
+
+# The inference server. Tests that use it are marked `network` and `xdist_group("trtis")`.
+
+
+@pytest.fixture(scope="session")
+def trtis_environment(pytestconfig: pytest.Config) -> Path:
+    """The environment of the inference server; made once (400 MB), and kept in pytest's cache."""
+    folder = Path(pytestconfig.cache.mkdir("trtis")) / "environment"
+    try:
+        prepare(folder, LOCK)
+    except LackError as fault:
+        pytest.skip(str(fault))
+    return folder
+
+
+@pytest.fixture
+def triton(trtis_environment: Path, tmp_path: Path) -> Iterator[Callable[[Path], Server]]:
+    """Start a server over a repository: `triton(models)`. It ends with the test; for longer use `running`."""
+    with contextlib.ExitStack() as stack:
+
+        def start(models: Path) -> Server:
+            return stack.enter_context(running(trtis_environment, models, tmp_path / "trtis"))
+
+        yield start
+
+
+@pytest.fixture
+def clara_with_trtis(clara: Program, trtis_environment: Path) -> Iterator[Program]:
+    """The program in a workspace of its own, with the environment of the inference server; none runs afterwards."""
+    (clara.workspace / "trtis").mkdir()
+    (clara.workspace / "trtis/environment").symlink_to(trtis_environment)
+    yield clara
+    clara("uninstall_trtis")

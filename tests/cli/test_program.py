@@ -82,8 +82,9 @@ def test_wrong_use_gets_one_line(clara: Program, arguments: tuple[str, ...], cod
 
 
 def test_a_missing_cluster_is_said(clara: Program, tmp_path: Path) -> None:
-    for command in ("install_trtis", "uninstall_trtis", "setkey"):
-        ended = clara(command, KUBECONFIG=str(tmp_path / "none"), NGC_API_KEY="secret-key-of-nobody")
+    kubernetes = ("--runner", "kubernetes")
+    for command in (("install_trtis", *kubernetes), ("uninstall_trtis", *kubernetes), ("setkey",)):
+        ended = clara(*command, KUBECONFIG=str(tmp_path / "none"), NGC_API_KEY="secret-key-of-nobody")
         assert ended.code == 3
         assert "no Kubernetes cluster is configured" in ended.err
         assert "secret-key-of-nobody" not in ended.out + ended.err

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from clara_wf import __version__
-from clara_wf.cli import cluster, models, phantom, run, stages, test, workflows, workspace
+from clara_wf.cli import cluster, models, phantom, run, serve, stages, test, trtis, workflows, workspace
 from clara_wf.cli.doctor import doctor
 from clara_wf.cli.names import Commands
 from clara_wf.cli.terminal import report_error
@@ -35,13 +35,15 @@ app.command("list_stages | list | ls", rich_help_panel=_GUIDE)(stages.list_stage
 app.command("create_stage | create | cs", rich_help_panel=_GUIDE)(stages.create_stage)
 app.command("delete_stage | delete | ds", rich_help_panel=_GUIDE)(stages.delete_stage)
 app.command("test_workflow | test", rich_help_panel=_GUIDE)(test.test_workflow)
-app.command("install_trtis", rich_help_panel=_GUIDE)(cluster.install_trtis)
-app.command("uninstall_trtis", rich_help_panel=_GUIDE)(cluster.uninstall_trtis)
+app.command("install_trtis", rich_help_panel=_GUIDE)(trtis.install_trtis)
+app.command("uninstall_trtis", rich_help_panel=_GUIDE)(trtis.uninstall_trtis)
 app.command("set_ngc_api_key | setkey", rich_help_panel=_GUIDE)(cluster.set_ngc_api_key)
 app.command("run", rich_help_panel=_RUN)(run.run)
 app.command("workflows", rich_help_panel=_RUN)(workflows.workflows)
 app.command("show", rich_help_panel=_RUN)(workflows.show)
+models.app.command("configure")(serve.configure)
 app.add_typer(models.app, name="model", rich_help_panel=_RUN)
+app.add_typer(trtis.app, name="trtis", rich_help_panel=_RUN)
 app.command("init", rich_help_panel=_MORE)(workspace.init)
 app.command("phantom", rich_help_panel=_MORE)(phantom.phantom)
 app.command("doctor", rich_help_panel=_MORE)(doctor)

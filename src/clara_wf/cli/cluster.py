@@ -1,4 +1,4 @@
-"""What the guide does on a Kubernetes cluster: the inference server, and the secret for pulling images."""
+"""A Kubernetes cluster: reaching it, and the secret for pulling images."""
 
 from __future__ import annotations
 
@@ -9,15 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clara_wf.chart.helm import find_helm
-from clara_wf.cli.terminal import remark
-from clara_wf.cli.workspace import places
 from clara_wf.model.errors import LackError, UsageError
 
 if TYPE_CHECKING:
     from lightkube import Client
 
-RELEASE = "trtis"
 SECRET = "nvcr.io"  # noqa: S105 - the secret's name, as the guide has it
 #: The registry's fixed user name; the key is the password.
 _USER = "$oauthtoken"
@@ -25,33 +21,9 @@ _USER = "$oauthtoken"
 NamespaceOption = Annotated[str, typer.Option("--namespace", "-n", help="Namespace of the cluster.")]
 
 
-def install_trtis(
-    *,
-    namespace: NamespaceOption = "default",
-    gpus: Annotated[int, typer.Option(min=0, help="GPUs for the server.")] = 0,
-) -> None:
-    """Install the inference server (Triton) into the cluster that KUBECONFIG names."""
-    where = places()
-    _cluster(namespace)
-    values = {"models": {"hostPath": str(where.models.absolute())}, "gpus": gpus}
-    find_helm().install(RELEASE, where.workspace.trtis, values, namespace=namespace)
-    print(
-        f"TRTIS is installed as release '{RELEASE}': {RELEASE}.{namespace}:8000 (HTTP), :8001 (gRPC), :8002 (metrics)"
-    )
-
-
-def uninstall_trtis(*, namespace: NamespaceOption = "default") -> None:
-    """Uninstall the inference server from the cluster."""
-    _cluster(namespace)
-    if find_helm().uninstall(RELEASE, namespace=namespace):
-        print(f"TRTIS is uninstalled: release '{RELEASE}'")
-    else:
-        remark(f"TRTIS is not installed: there is no release '{RELEASE}' in namespace {namespace}")
-
-
 def set_ngc_api_key(*, namespace: NamespaceOption = "default") -> None:
     """Store the key for pulling images, from NGC_API_KEY or asked for without echo."""
-    client = _cluster(namespace)
+    client = reach(namespace)
     key = os.environ.get("NGC_API_KEY") or typer.prompt("NGC API key", hide_input=True)
     if not key.strip() or any(character.isspace() for character in key.strip()):
         raise UsageError("the NGC API key is empty or has blanks in it", remedy="Copy it again")
@@ -69,7 +41,7 @@ def set_ngc_api_key(*, namespace: NamespaceOption = "default") -> None:
     print(f"The key is stored as Secret '{SECRET}' in namespace {namespace}")
 
 
-def _cluster(namespace: str) -> Client:
+def reach(namespace: str) -> Client:
     """Return a client of the cluster that KUBECONFIG names.
 
     Raises

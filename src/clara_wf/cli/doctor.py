@@ -15,6 +15,7 @@ import typer
 
 from clara_wf.chart.helm import find_helm
 from clara_wf.cli.terminal import Json, print_json, results
+from clara_wf.cli.trtis import lock_file
 from clara_wf.cli.workspace import Places, places
 from clara_wf.model.errors import ClaraError, LackError
 
@@ -37,7 +38,7 @@ class Finding:
 
 
 def doctor(*, as_json: Json = False) -> None:
-    """Check this machine: Python, memory, disk, Helm, models, engine, containers, cluster, ports."""
+    """Check this machine: Python, memory, disk, Helm, models, engine, containers, cluster, inference server."""
     where = places()
     findings = [finding for check in _CHECKS for finding in check(where)]
     if as_json:
@@ -168,13 +169,38 @@ def _cluster(_: Places) -> Iterator[Finding]:
     )
 
 
-def _ports(_: Places) -> Iterator[Finding]:
+def _server(where: Places) -> Iterator[Finding]:
+    """Look for what the inference server needs of the system."""
+    from clara_wf.trtis.environment import find_interpreter, is_prepared
+
+    try:
+        interpreter = find_interpreter()
+    except ClaraError as fault:
+        yield Finding(name="inference server", ok=False, detail=fault.message, remedy=fault.remedy or "", needed=False)
+        return
+    installed = is_prepared(where.trtis / "environment", lock_file(), interpreter)
+    yield Finding(
+        name="inference server",
+        ok=True,
+        detail=f"bash and libpython{interpreter.version} are here, it is {'' if installed else 'not '}installed",
+        needed=False,
+    )
+
+
+def _ports(where: Places) -> Iterator[Finding]:
+    from clara_wf.trtis.state import find_server
+
+    server = find_server(where.trtis)
+    if server is not None:
+        detail = f"our inference server runs on {server.port} to {server.port + 2}"
+        yield Finding(name="ports", ok=True, detail=detail, needed=False)
+        return
     taken = [port for port in _TRITON_PORTS if not _is_free(port)]
     yield Finding(
         name="ports",
         ok=not taken,
         detail="8000 to 8002 are free" if not taken else f"taken: {', '.join(map(str, taken))}",
-        remedy="Only needed for an inference server on this machine",
+        remedy="Only needed for an inference server on this machine: give it others by --port",
         needed=False,
     )
 
@@ -195,5 +221,6 @@ _CHECKS: tuple[Callable[[Places], Iterator[Finding]], ...] = (
     _decoders,
     _containers,
     _cluster,
+    _server,
     _ports,
 )

@@ -27,6 +27,11 @@ class Places:
         return self.data / "models"
 
     @property
+    def trtis(self) -> Path:
+        """The inference server of this machine: its environment, its state, its log."""
+        return self.data / "trtis"
+
+    @property
     def payloads(self) -> Path:
         """One folder a job of `run`."""
         return self.data / "payloads"

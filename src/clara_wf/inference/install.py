@@ -6,22 +6,21 @@ and simply started again.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import onnx
-from google.protobuf.message import DecodeError
+import yaml
 
-from clara_wf.inference.description import FILE_NAME, DescriptionError, ModelDescription, load
+from clara_wf.inference.description import FILE_NAME, DescriptionError, ModelDescription, load, parse
 from clara_wf.inference.download import LESION_WEIGHTS, LIVER_WEIGHTS, weights
+from clara_wf.inference.exclusive import alone
 from clara_wf.inference.graph import lesion_graph, liver_graph
+from clara_wf.inference.onnx_file import check_graph
 from clara_wf.inference.repository import (
-    CONFIG,
     MODEL_FILE,
     RECEIPT,
     InstalledModel,
@@ -32,14 +31,14 @@ from clara_wf.inference.repository import (
     sha256_of,
     verify,
 )
+from clara_wf.inference.serving import write_served
 from clara_wf.inference.weights import read_kernels
 from clara_wf.model.errors import InputError, ModelMissing, UsageError
-from clara_wf.model.files import UNFINISHED, folder_appearing
+from clara_wf.model.files import folder_appearing
 
 Progress = Callable[[str], None]
 #: What can be installed by name alone.
 KNOWN = {"liver": (liver_graph, LIVER_WEIGHTS), "liver-lesion": (lesion_graph, LESION_WEIGHTS)}
-_LOCK = ".install.lock"
 
 
 def install(
@@ -81,7 +80,7 @@ def install(
         )
     root.mkdir(parents=True, exist_ok=True)
     installed = []
-    with _alone(root):
+    with alone(root):
         if name in KNOWN:
             needed = _known_description(name).within
             if needed is not None:
@@ -110,16 +109,81 @@ def _install_known(name: str, root: Path, source: Path | None, progress: Progres
     return find_model(root, name)
 
 
+def install_described(
+    name: str,
+    root: Path,
+    *,
+    onnx_file: Path,
+    description_text: str,
+    force: bool = False,
+    progress: Progress = lambda _: None,
+) -> InstalledModel:
+    """Install an ONNX file under a description that is given as text.
+
+    Parameters
+    ----------
+    name : str
+        The name that the model is to have, and that the description says.
+    root : Path
+        The repository; made if it is not there.
+    onnx_file : Path
+        The network.
+    description_text : str
+        What `model.yaml` is to hold.
+    force : bool
+        Whether another model of that name may be replaced.
+    progress : callable
+        Told in words what is being done.
+
+    Raises
+    ------
+    UsageError
+        Another model has the name, or it is the name of one that is fetched.
+    InputError
+        The description or the network is wrong.
+    """
+    check_name(name)
+    if name in KNOWN:
+        raise UsageError(f"{name} is the name of a model that clara-wf fetches", remedy="Choose another: --name NAME")
+    description = parse(yaml.safe_load(description_text), where=FILE_NAME)
+    if description.name != name:
+        raise DescriptionError(f"{FILE_NAME} describes the model {description.name}, not {name}")
+    check_graph(onnx_file)
+    root.mkdir(parents=True, exist_ok=True)
+    with alone(root):
+        if (root / name).exists() and not force and not _is_same(root / name, onnx_file, description_text):
+            raise UsageError(
+                f"another model is installed as {name}",
+                remedy="Give this one another name by --name NAME, or replace that one by --force",
+            )
+        return _put(root, onnx_file, description_text, description, progress)
+
+
+def _is_same(folder: Path, onnx_file: Path, description_text: str) -> bool:
+    """Whether a folder of the repository holds just this model."""
+    file, described = folder / "1" / MODEL_FILE, folder / FILE_NAME
+    if not file.is_file() or not described.is_file():
+        return False
+    same_text = described.read_bytes() == description_text.encode()
+    return same_text and sha256_of(file) == sha256_of(onnx_file)
+
+
 def _install_own(name: str, root: Path, source: Path, progress: Progress) -> InstalledModel:
     file, description_path = _own_files(source)
     description = load(description_path)
     if description.name != name:
         raise DescriptionError(f"{description_path.name} describes the model {description.name}, not {name}")
-    _check_graph(file)
+    check_graph(file)
+    return _put(root, file, description_path.read_text(encoding="utf-8"), description, progress)
+
+
+def _put(root: Path, file: Path, text: str, description: ModelDescription, progress: Progress) -> InstalledModel:
+    """Put a checked network and its description into the repository."""
+    name = description.name
     with folder_appearing(root / name) as folder:
         progress(f"copying {name}")
         shutil.copyfile(file, _model_path(folder))
-        shutil.copyfile(description_path, folder / FILE_NAME)
+        (folder / FILE_NAME).write_bytes(text.encode())
         _seal(folder, name, description)
     progress(f"{name} is installed")
     return find_model(root, name)
@@ -137,22 +201,6 @@ def _own_files(source: Path) -> tuple[Path, Path]:
     if file.suffix != ".onnx" or not file.is_file():
         raise InputError(f"{file.name} is no ONNX file")
     return file, beside / FILE_NAME
-
-
-def _check_graph(file: Path) -> None:
-    """Check that a file is a whole ONNX model with one input of five dimensions and one output."""
-    try:
-        model = onnx.load(file, load_external_data=False)
-        onnx.checker.check_model(model)
-    except (ValueError, onnx.checker.ValidationError, OSError, DecodeError) as exc:
-        raise InputError(f"{file.name} is no valid ONNX model: {exc}") from exc
-    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
-        raise InputError(f"{file.name} keeps its weights in other files", remedy="Save it as one file")
-    constants = {tensor.name for tensor in model.graph.initializer}
-    inputs = [value for value in model.graph.input if value.name not in constants]
-    sizes = [len(value.type.tensor_type.shape.dim) for value in inputs]
-    if sizes != [5] or len(model.graph.output) != 1:
-        raise InputError(f"{file.name} does not have one input [1, 1, x, y, z] and one output [1, channels, x, y, z]")
 
 
 def _present(name: str, root: Path) -> InstalledModel | None:
@@ -178,21 +226,12 @@ def _model_path(folder: Path) -> Path:
 def _seal(folder: Path, name: str, description: ModelDescription) -> None:
     """Write what Triton wants to know, and the receipt."""
     file = _model_path(folder)
-    (folder / CONFIG).write_text(f'name: "{name}"\nbackend: "onnxruntime"\nmax_batch_size: 0\n', encoding="utf-8")
+    sha256 = sha256_of(file)
+    write_served(folder, name, description, sha256)
     receipt = {
         "file": str(file.relative_to(folder)),
-        "sha256": sha256_of(file),
+        "sha256": sha256,
         "version": description.version,
         "installed": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     (folder / RECEIPT).write_text(json.dumps(receipt, indent=2) + "\n", encoding="utf-8")
-
-
-@contextlib.contextmanager
-def _alone(root: Path) -> Iterator[None]:
-    """Let one process at a time install into a repository, and clear what an interrupted one left."""
-    with (root / _LOCK).open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        for leftover in root.glob(f"{UNFINISHED}*"):
-            shutil.rmtree(leftover, ignore_errors=True)
-        yield
