@@ -351,6 +351,8 @@ def test_workflows_that_do_not_hold_together_are_refused(
         ({"dicomAdapter": {"output": "../x"}}, "dicomAdapter.output"),
         ({"runSimple": True}, "runSimple"),
         ({"trtisUri": "http://x"}, "trtisUri"),
+        ({"trtisUri": "https://x:8000"}, "trtisUri"),
+        ({"trtisUri": "x:8000/v2"}, "trtisUri"),
         ({"jobb": {}}, "additional properties 'jobb' not allowed"),
         ({"stages": {"recon": {"timeout": 5}}}, "stages.recon.timeout: got number, want string"),
         ({"stages": {"recon": {"imagge": {}}}}, "'imagge' not allowed"),
@@ -388,6 +390,16 @@ def test_quantities(text: object, number: float) -> None:
 def test_what_is_no_quantity(text: object) -> None:
     with pytest.raises(ValueError, match=r"is no quantity|is below zero"):
         parse_quantity(text)
+
+
+@pytest.mark.parametrize(
+    "address", ["localhost:8000", "http://localhost:8000", "grpc://[::1]:8001", "trtis.default:80"]
+)
+def test_an_inference_server_is_named_with_its_protocol_or_without(
+    address: str, chart: Path, helm: Helm, job: Make
+) -> None:
+    plan = plan_job(chart, job("ai-only", trtis_uri=address), helm=helm)
+    assert plan.stages[0].environment["NVIDIA_CLARA_TRTISURI"] == address
 
 
 def test_nested_keeps_strings() -> None:

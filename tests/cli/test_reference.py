@@ -20,11 +20,15 @@ COMMANDS = (
     ("model", "install"),
     ("model", "list"),
     ("model", "show"),
+    ("model", "configure"),
     ("init",),
     ("phantom",),
     ("doctor",),
     ("install_trtis",),
     ("uninstall_trtis",),
+    ("trtis",),
+    ("trtis", "status"),
+    ("trtis", "log"),
     ("setkey",),
 )
 

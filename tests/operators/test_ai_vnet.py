@@ -177,19 +177,6 @@ def test_logs_and_messages_name_a_volume_by_its_place(root, app):
     assert set(summary(app)) == {"secret-1.mhd", "secret-2.mhd"}
 
 
-@pytest.mark.parametrize("module", ["ai_vnet", "ai_livertumor"])
-def test_an_inference_server_is_not_passed_over_in_silence(root, app, module):
-    put(app, "a")
-    code, lock, _ = run(root, app, module=module, TRTISURI="triton:8001")
-    assert code == 2
-    assert lock.state == "failed"
-    assert lock.message == (
-        "the inference server triton:8001 is named, but this version runs networks inside the stage only. "
-        "Leave trtisUri empty"
-    )
-    assert not (app / "output" / "segmentation.json").exists()
-
-
 def test_inputs_and_outputs_may_name_a_file(root, app):
     put(app, "recon", None)
     put(app, "other")

@@ -10,7 +10,20 @@ from typing import Annotated
 import typer
 
 from clara_wf import __version__
-from clara_wf.cli import cluster, models, phantom, run, serve, stages, test, trtis, workflows, workspace
+from clara_wf.cli import (
+    cluster,
+    model_add,
+    model_test,
+    models,
+    phantom,
+    run,
+    serve,
+    stages,
+    test,
+    trtis,
+    workflows,
+    workspace,
+)
 from clara_wf.cli.doctor import doctor
 from clara_wf.cli.names import Commands
 from clara_wf.cli.terminal import report_error
@@ -41,6 +54,8 @@ app.command("set_ngc_api_key | setkey", rich_help_panel=_GUIDE)(cluster.set_ngc_
 app.command("run", rich_help_panel=_RUN)(run.run)
 app.command("workflows", rich_help_panel=_RUN)(workflows.workflows)
 app.command("show", rich_help_panel=_RUN)(workflows.show)
+models.app.command("add")(model_add.add)
+models.app.command("test")(model_test.test_model)
 models.app.command("configure")(serve.configure)
 app.add_typer(models.app, name="model", rich_help_panel=_RUN)
 app.add_typer(trtis.app, name="trtis", rich_help_panel=_RUN)

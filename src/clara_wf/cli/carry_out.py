@@ -18,6 +18,7 @@ from clara_wf.cli.outcome import Outcome
 from clara_wf.cli.progress import display
 from clara_wf.cli.terminal import remark
 from clara_wf.cli.workspace import Places
+from clara_wf.inference.address import Address
 from clara_wf.model.errors import ClaraError, JobCanceled, LackError, StageFailed, UsageError
 from clara_wf.model.job import Job
 from clara_wf.model.plan import Plan
@@ -38,6 +39,12 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="A value of the chart, as a string; may be repeated."),
 ]
+TrtisOption = Annotated[
+    str,
+    typer.Option(
+        "--trtis", metavar="HOST:PORT", help="Let this inference server run the networks (the same as --set trtisUri=)."
+    ),
+]
 DeadlineOption = Annotated[
     float | None, typer.Option("--deadline", min=1, metavar="SECONDS", help="End the job if it takes longer.")
 ]
@@ -54,6 +61,7 @@ class Wishes:
     model: str | None = None  # for the AI stages
     arguments: Sequence[str] = ()  # STAGE=ARGUMENT
     values: Sequence[str] = ()  # KEY=VALUE
+    trtis: str = ""  # address of the inference server; empty: what the chart says
     deadline: float | None = None  # seconds
 
 
@@ -65,6 +73,10 @@ def plan(where: Places, workflow: str, stages: Sequence[str], *, job_id: str, ro
     UsageError
         A wish is for a stage that the workflow does not have, or is written wrongly.
     """
+    if wishes.trtis:
+        if not any(stage in _AI_STAGES for stage in stages):
+            raise UsageError("--trtis is for workflows with an AI stage, and this one has none")
+        Address.parse(wishes.trtis)  # a wrong one is told before anything is done
     return plan_job(
         where.workspace.chart,
         JobRequest(
@@ -73,6 +85,7 @@ def plan(where: Places, workflow: str, stages: Sequence[str], *, job_id: str, ro
             job_name=f"{workflow}-{job_id[:8]}",
             payloads=where.data / root,
             models=where.models,
+            trtis_uri=wishes.trtis,
             deadline=wishes.deadline,
             options=_stage_options(stages, wishes),
             extra=nested(dict(_pair(value, "--set", "KEY=VALUE") for value in wishes.values)),

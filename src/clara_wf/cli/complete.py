@@ -18,6 +18,13 @@ def stage_names(incomplete: str) -> list[str]:
     return [stage.name for stage in _catalog().stages if stage.name.startswith(incomplete)]
 
 
+def installed_models(incomplete: str) -> list[str]:
+    """Offer the networks of the repository."""
+    from clara_wf.inference.repository import list_models
+
+    return [name for name in list_models(places().models) if name.startswith(incomplete)]
+
+
 def _catalog() -> Catalog:
     try:
         return read_catalog(places().workspace.chart)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from clara_wf.cli.complete import installed_models
 from clara_wf.cli.names import Commands
 from clara_wf.cli.terminal import Json, print_json, remark, results
 from clara_wf.cli.workspace import places
@@ -17,12 +18,6 @@ if TYPE_CHECKING:  # networks and their libraries are loaded by the commands tha
     from clara_wf.inference.repository import InstalledModel
 
 app = typer.Typer(cls=Commands, no_args_is_help=True, help="Install and look at neural networks.")
-
-
-def _installed(incomplete: str) -> list[str]:
-    from clara_wf.inference.repository import list_models
-
-    return [name for name in list_models(places().models) if name.startswith(incomplete)]
 
 
 def _installable(incomplete: str) -> list[str]:
@@ -90,7 +85,7 @@ def _as_json(name: str, entry: InstalledModel | ClaraError) -> dict[str, str]:
 
 @app.command("show")
 def show(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="An installed model.", autocompletion=_installed)],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="An installed model.", autocompletion=installed_models)],
     *,
     as_json: Json = False,
 ) -> None:

@@ -19,6 +19,7 @@ from clara_wf.cli.carry_out import (
     ModelOption,
     ResampleOption,
     SetOption,
+    TrtisOption,
     Wishes,
     carry_out,
     install_models,
@@ -52,13 +53,21 @@ def run(
     resample: ResampleOption = False,
     arguments: ArgOption = None,
     values: SetOption = None,
+    trtis: TrtisOption = "",
     deadline: DeadlineOption = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier result in the output folder.")] = False,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the payload: what every stage read and wrote.")] = False,
     as_json: Json = False,
 ) -> None:
     """Run a workflow on your own data: DICOM in, DICOM SEG, report and preview out."""
-    wishes = Wishes(resample=resample, model=model, arguments=arguments or (), values=values or (), deadline=deadline)
+    wishes = Wishes(
+        resample=resample,
+        model=model,
+        arguments=arguments or (),
+        values=values or (),
+        trtis=trtis,
+        deadline=deadline,
+    )
     where = places()
     found = read_catalog(where.workspace.chart).workflow(workflow)
     # Where a link leads to: what is replaced is the folder, not the link.

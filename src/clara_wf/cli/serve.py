@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from clara_wf.cli.complete import installed_models
 from clara_wf.cli.terminal import Json, print_json, remark
 from clara_wf.cli.workspace import places
 
@@ -14,14 +15,8 @@ if TYPE_CHECKING:  # networks and their libraries are loaded by the commands tha
     from clara_wf.inference.triton_config import Serving
 
 
-def _installed(incomplete: str) -> list[str]:
-    from clara_wf.inference.repository import list_models
-
-    return [name for name in list_models(places().models) if name.startswith(incomplete)]
-
-
 def configure(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="An installed model.", autocompletion=_installed)],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="An installed model.", autocompletion=installed_models)],
     *,
     backend: Annotated[
         Literal["python", "onnxruntime", "tensorrt"] | None,

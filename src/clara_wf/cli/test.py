@@ -14,6 +14,7 @@ from clara_wf.cli.carry_out import (
     ModelOption,
     ResampleOption,
     SetOption,
+    TrtisOption,
     Wishes,
     carry_out,
     install_models,
@@ -54,6 +55,7 @@ def test_workflow(
     resample: ResampleOption = False,
     arguments: ArgOption = None,
     values: SetOption = None,
+    trtis: TrtisOption = "",
     deadline: DeadlineOption = None,
     as_json: Json = False,
 ) -> None:
@@ -64,7 +66,9 @@ def test_workflow(
     # What the user asks for comes last, and counts.
     voxels = [f"recon={option}" for option in _VOXELS] if projections else []
     asked = [*voxels, *(arguments or ())]
-    wishes = Wishes(resample=resample, model=model, arguments=asked, values=values or (), deadline=deadline)
+    wishes = Wishes(
+        resample=resample, model=model, arguments=asked, values=values or (), trtis=trtis, deadline=deadline
+    )
     identity = job_id(job) if job else _usual_job(first, projections=projections)
     planned = plan(where, found.name, found.stages, job_id=identity, root="test-data", wishes=wishes)
     install_models(planned, where)

@@ -134,6 +134,11 @@ class ModelDescription:
         """How many the network's output has."""
         return len(self.labels) + (1 if self.background else 0)
 
+    @property
+    def usual_window(self) -> IntTriple | None:
+        """The window that the network will be asked for, as far as is known before there is an image."""
+        return None if self.preprocess and not self.window.tiling else self.window.size
+
 
 def load(path: Path) -> ModelDescription:
     """Read a description.

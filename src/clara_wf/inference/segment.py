@@ -116,9 +116,10 @@ class Segmenter:
                 raise DescriptionError(f"{name} works within {self._organ.model.name}, which has preprocess: it cannot")
             self._network = networks(self._model)
             failed.callback(self._network.release)
-            window = self._model.description.window
-            if window.tiling or not self._model.description.preprocess:  # otherwise it depends on the image
-                self._network.prepare(window.size, batch=max(1, min(window.batch, self._network.batch)))
+            description = self._model.description
+            if description.usual_window is not None:
+                batch = max(1, min(description.window.batch, self._network.batch))
+                self._network.prepare(description.usual_window, batch=batch)
             failed.pop_all()
 
     def close(self) -> None:

@@ -101,7 +101,8 @@ def config_text(name: str, description: ModelDescription, sha256: str, graph: Gr
     """
     precision = serving.precision or description.precision
     _check(name, graph, serving, precision)
-    size = "x".join(map(str, description.window.size))
+    # Empty where it depends on the image: then the first request compiles.
+    size = "x".join(map(str, description.usual_window or ()))
     parameters = {"sha256": sha256, "precision": precision, "window": size, "version": description.version}
     lines = [
         "# Written by clara-wf; change it by: clara-wf model configure",
@@ -167,10 +168,10 @@ def _acceleration(serving: Serving, precision: str) -> Iterator[str]:
 
 def _warmup(description: ModelDescription, graph: Graph, serving: Serving) -> Iterator[str]:
     """Let the first request find a network that was run once. Of Python, `model.py` sees to it."""
-    if serving.backend == "python":
+    if serving.backend == "python" or description.usual_window is None:
         return
     channels = graph.input.shape[1] if graph.input.shape[1] > 0 else 1
-    window = [channels, *description.window.size]
+    window = [channels, *description.usual_window]
     dims = window if graph.input.is_batched else [graph.input.shape[0], *window]
     tensor = f"data_type: {graph.input.type} dims: {dims} zero_data: true"
     inputs = f"inputs {{ key: {_text(graph.input.name)} value {{ {tensor} }} }}"

@@ -21,8 +21,10 @@ from clara_wf.imaging.metaimage import files_of, open_writer, read_volume
 from clara_wf.imaging.preview import draw_preview
 from clara_wf.imaging.record import Step, VolumeRecord, read_record, write_record
 from clara_wf.imaging.volume import Volume
+from clara_wf.inference.engine import Network
+from clara_wf.inference.repository import InstalledModel
 from clara_wf.inference.segment import Segmentation, Segmenter, UnsuitableVolume
-from clara_wf.model.errors import InputError, UsageError
+from clara_wf.model.errors import InputError
 from clara_wf.model.files import replacing, write_atomically
 from clara_wf.stage import StageContext, main
 
@@ -44,36 +46,99 @@ class Outcome:
 
 
 def run_stage(*, default_model: str) -> NoReturn:
-    """Be a stage that labels volumes, with the argument `--model NAME`, and exit with its code."""
+    """Be a stage that labels volumes, with the arguments below, and exit with its code."""
 
     def arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             "--model", default=default_model, metavar="NAME", help="model of the repository (%(default)s)"
         )
+        parser.add_argument(
+            "--trtis-wait",
+            type=_seconds,
+            default=120.0,
+            metavar="SECONDS",
+            help="how long to wait for the inference server, and for the model there (%(default)g)",
+        )
+        parser.add_argument(
+            "--trtis-timeout",
+            type=_seconds,
+            default=600.0,
+            metavar="SECONDS",
+            help="how long the inference server may take for a window (%(default)g)",
+        )
 
     # The model is loaded while the stages before still work.
-    main(prepare=load_segmenter, execute=label_volumes, arguments=arguments)
+    main(prepare=load_segmenter, execute=label_volumes, cleanup=give_back, arguments=arguments)
 
 
-def load_segmenter(context: StageContext) -> Segmenter:
-    """Load the model that the stage's arguments name.
+def _seconds(text: str) -> float:
+    """Read a number of seconds for argparse."""
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is no number of seconds")
+    return value
+
+
+@dataclass(kw_only=True)
+class Told:
+    """What the stage has said last of its work, so that a wait in the midst of it moves nothing back."""
+
+    context: StageContext
+    fraction: float = 0.0  # of the work that is done
+
+    def progress(self, fraction: float, text: str) -> None:
+        """Say how much is done, and what is being done."""
+        self.fraction = fraction
+        self.context.progress(fraction, text)
+
+    def say(self, text: str) -> None:
+        """Say what is being waited for."""
+        self.context.progress(self.fraction, text)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """A stage that is ready to work."""
+
+    segmenter: Segmenter
+    told: Told
+
+
+def load_segmenter(context: StageContext) -> Loaded:
+    """Load the model that the stage's arguments name: into this process, or at the inference server that is named.
 
     Raises
     ------
-    UsageError
-        The stage is told of an inference server: a result from another engine than the wanted one is none.
     ModelMissing, ModelDamaged, DescriptionError, EngineError
         See `Segmenter`.
+    UsageError, LackError
+        See `TritonNetwork`.
     """
-    if context.trtis_uri:
-        raise UsageError(
-            f"the inference server {context.trtis_uri} is named, but this version runs networks inside the stage only",
-            remedy="Leave trtisUri empty",
+    told = Told(context=context)
+    root, name = context.model_repository, context.options.model
+    if not context.trtis_uri:
+        return Loaded(segmenter=Segmenter(root, name), told=told)
+    from clara_wf.inference.triton import TritonNetwork
+
+    def served(model: InstalledModel) -> Network:
+        return TritonNetwork(
+            context.trtis_uri,
+            model,
+            wait=context.options.trtis_wait,
+            timeout=context.options.trtis_timeout,
+            say=told.say,
+            log=context.log,
         )
-    return Segmenter(context.model_repository, context.options.model)
+
+    return Loaded(segmenter=Segmenter(root, name, served), told=told)
 
 
-def label_volumes(context: StageContext, segmenter: Segmenter) -> None:
+def give_back(context: StageContext, loaded: Loaded) -> None:  # noqa: ARG001 - a cleanup's signature
+    """Give back what the networks hold, here or at a server."""
+    loaded.segmenter.close()
+
+
+def label_volumes(context: StageContext, loaded: Loaded) -> None:
     """Label every volume of a stage's input that a model takes.
 
     Raises
@@ -81,6 +146,7 @@ def label_volumes(context: StageContext, segmenter: Segmenter) -> None:
     InputError
         There is no volume, or none that the model takes; the message says why not, volume by volume.
     """
+    segmenter = loaded.segmenter
     paths = _volumes(context.inputs)
     outcomes: list[Outcome] = []
     told = []  # what became of each, as logs and messages may say it
@@ -88,7 +154,7 @@ def label_volumes(context: StageContext, segmenter: Segmenter) -> None:
         place = _place(index, len(paths))
 
         def progress(fraction: float, text: str, index: int = index, place: str = place) -> None:
-            context.progress((index + fraction) / len(paths), f"{text} ({place})" if len(paths) > 1 else text)
+            loaded.told.progress((index + fraction) / len(paths), f"{text} ({place})" if len(paths) > 1 else text)
 
         try:
             outcomes.append(_label(context, segmenter, path, progress))

@@ -24,7 +24,7 @@ class TritonPythonModel:
     """What Triton makes one of for each instance of the model."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Read the network and compile it for its window, so that the first request finds it warm.
+        """Read the network and compile it for its usual window, so that the first request finds it warm.
 
         Raises
         ------
@@ -46,13 +46,14 @@ class TritonPythonModel:
         )
         self._failures = self._family.Metric(labels={"model": args["model_name"], "version": args["model_version"]})
         file = Path(args["model_repository"], args["model_version"], "model.onnx")
-        window = tuple(int(length) for length in parameters["window"].split("x"))
+        window = tuple(int(length) for length in parameters["window"].split("x") if length)
         try:
             # A client records the hash as that of what computed: it has to be true.
             if hashlib.sha256(file.read_bytes()).hexdigest() != parameters["sha256"]:
                 raise triton.TritonModelException(f"{file.name} is not the file that was installed")
             self._computation = Computation(file, parameters["precision"])
-            self._computation.compile(window)
+            if window:
+                self._computation.compile(window)
         except (OSError, *_FAULTS) as fault:
             raise triton.TritonModelException(f"the network cannot be loaded: {_last_line(fault)}") from fault
 

@@ -1,0 +1,46 @@
+"""Where an inference server is: ``host:port``, ``http://host:port`` or ``grpc://host:port``."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from clara_wf.model.errors import UsageError
+
+Protocol = Literal["http", "grpc"]
+_FORM = re.compile(
+    r"(?:(?P<protocol>http|grpc)://)?(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):(?P<port>[0-9]{1,5})/?"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Address:
+    """A server's address, as a user wrote it."""
+
+    host: str  # a name, or a number without brackets
+    port: int
+    protocol: Protocol | None = None  # None: found out by trying
+
+    @staticmethod
+    def parse(text: str) -> Address:
+        """Read an address.
+
+        Raises
+        ------
+        UsageError
+            It is none.
+        """
+        found = _FORM.fullmatch(text.strip())
+        if found is None or not 0 < int(found["port"]) < 65536:
+            raise UsageError(
+                f"{text!r} is no address of an inference server",
+                remedy="Write host:port, http://host:port or grpc://host:port",
+            )
+        protocol: Protocol | None = None
+        if found["protocol"]:
+            protocol = "grpc" if found["protocol"] == "grpc" else "http"
+        return Address(host=found["host"].strip("[]"), port=int(found["port"]), protocol=protocol)
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
