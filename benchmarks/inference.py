@@ -222,7 +222,7 @@ def whole(models: Path, folder: Path, address: str, bodies: str) -> None:
         if not address:
             network = embedded(model)
         else:
-            from clara_wf.inference.triton import TritonNetwork
+            from clara_wf.kserve.network import TritonNetwork
 
             network = TritonNetwork(address, model, shared=not bodies)
         return network

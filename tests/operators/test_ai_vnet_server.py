@@ -20,10 +20,10 @@ from clara_wf.imaging.geometry import VolumeGeometry
 from clara_wf.imaging.metaimage import read_volume, write_volume
 from clara_wf.imaging.record import VolumeRecord, read_record, write_record
 from clara_wf.imaging.volume import Volume
-from clara_wf.inference.address import Address
 from clara_wf.inference.install import install
-from clara_wf.inference.kserve_http import HttpWire
-from clara_wf.inference.shared_memory import FOLDER, PREFIX
+from clara_wf.kserve.address import Address
+from clara_wf.kserve.http_wire import HttpWire
+from clara_wf.kserve.shared_memory import FOLDER, PREFIX
 from clara_wf.model.locks import Lock
 
 pytestmark = [pytest.mark.network, pytest.mark.xdist_group("trtis")]

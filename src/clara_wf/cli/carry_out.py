@@ -18,7 +18,7 @@ from clara_wf.cli.outcome import Outcome
 from clara_wf.cli.progress import display
 from clara_wf.cli.terminal import remark
 from clara_wf.cli.workspace import Places
-from clara_wf.inference.address import Address
+from clara_wf.kserve.address import Address
 from clara_wf.model.errors import ClaraError, JobCanceled, LackError, StageFailed, UsageError
 from clara_wf.model.job import Job
 from clara_wf.model.plan import Plan

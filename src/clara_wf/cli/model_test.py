@@ -146,7 +146,7 @@ def _run(
 def _served(model: InstalledModel, address: str) -> Network:
     import logging
 
-    from clara_wf.inference.triton import TritonNetwork
+    from clara_wf.kserve.network import TritonNetwork
 
     return TritonNetwork(address, model, wait=10.0, say=remark, log=logging.getLogger("clara_wf"))
 

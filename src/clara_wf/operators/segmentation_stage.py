@@ -118,7 +118,7 @@ def load_segmenter(context: StageContext) -> Loaded:
     root, name = context.model_repository, context.options.model
     if not context.trtis_uri:
         return Loaded(segmenter=Segmenter(root, name), told=told)
-    from clara_wf.inference.triton import TritonNetwork
+    from clara_wf.kserve.network import TritonNetwork
 
     def served(model: InstalledModel) -> Network:
         return TritonNetwork(

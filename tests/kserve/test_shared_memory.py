@@ -12,7 +12,7 @@ import threading
 import numpy as np
 import pytest
 
-from clara_wf.inference.shared_memory import FOLDER, PREFIX, Region, SharedMemoryLacking, is_orphan, sweep
+from clara_wf.kserve.shared_memory import FOLDER, PREFIX, Region, SharedMemoryLacking, is_orphan, sweep
 
 pytestmark = [
     pytest.mark.skipif(not FOLDER.is_dir(), reason="this system has no shared memory"),
@@ -23,7 +23,7 @@ pytestmark = [
 #: A program with a region, which says the region's name and then does what a test wants.
 PROGRAM = """
 import os, signal, sys, time
-from clara_wf.inference.shared_memory import Region
+from clara_wf.kserve.shared_memory import Region
 region = Region(1000)
 print(region.name, flush=True)
 {}
@@ -181,7 +181,7 @@ def test_no_room_in_a_process_with_a_limit(root):
     """As on a system whose memory is full."""
     code = (
         "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
-        "from clara_wf.inference.shared_memory import Region, SharedMemoryLacking\n"
+        "from clara_wf.kserve.shared_memory import Region, SharedMemoryLacking\n"
         "try: Region(5000)\n"
         "except SharedMemoryLacking as fault: print(fault)\n"
     )

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clara_wf.inference.address import Address
-from clara_wf.inference.kserve import (
+from clara_wf.kserve.address import Address
+from clara_wf.kserve.shared_memory import Region
+from clara_wf.kserve.wire import (
     PATIENCE,
     Answer,
     ForeignServer,
@@ -30,7 +31,6 @@ from clara_wf.inference.kserve import (
     silent,
     text_of,
 )
-from clara_wf.inference.shared_memory import Region
 
 _HEADER = "Inference-Header-Content-Length"
 #: Bytes of JSON that are read: whoever listens might never end.

@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from clara_wf.inference.address import Address
-from clara_wf.inference.kserve import (
+from clara_wf.kserve.address import Address
+from clara_wf.kserve.messages import METHODS, message
+from clara_wf.kserve.shared_memory import Region
+from clara_wf.kserve.wire import (
     PATIENCE,
     Answer,
     ForeignServer,
@@ -22,8 +24,6 @@ from clara_wf.inference.kserve import (
     silent,
     text_of,
 )
-from clara_wf.inference.kserve_messages import METHODS, message
-from clara_wf.inference.shared_memory import Region
 
 _SERVICE = "/inference.GRPCInferenceService/"
 _OPTIONS = (

@@ -14,17 +14,17 @@ from served_code import behave, standing, wait_until
 from tiny_network import described, model_folder, save_network
 from triton_server import free_port
 
-from clara_wf.inference import served_memory
-from clara_wf.inference.address import Address
 from clara_wf.inference.engine import EngineError
 from clara_wf.inference.install import install
-from clara_wf.inference.kserve import ForeignServer, ServerFault, ServerGone, ServerSilent
-from clara_wf.inference.kserve_http import HttpWire
 from clara_wf.inference.repository import find_model
 from clara_wf.inference.segment import embedded
-from clara_wf.inference.served_model import ModelNotServed
-from clara_wf.inference.shared_memory import FOLDER, PREFIX, Region, SharedMemoryLacking
-from clara_wf.inference.triton import TritonNetwork, wait_for_server
+from clara_wf.kserve import served_memory
+from clara_wf.kserve.address import Address
+from clara_wf.kserve.http_wire import HttpWire
+from clara_wf.kserve.network import TritonNetwork, wait_for_server
+from clara_wf.kserve.served_model import ModelNotServed
+from clara_wf.kserve.shared_memory import FOLDER, PREFIX, Region, SharedMemoryLacking
+from clara_wf.kserve.wire import ForeignServer, ServerFault, ServerGone, ServerSilent
 from clara_wf.model.errors import LackError, UsageError
 
 pytestmark = [pytest.mark.network, pytest.mark.xdist_group("trtis")]
@@ -375,7 +375,7 @@ def test_a_server_that_was_started_again_between_two_windows(stand, models):
 
 
 def test_a_server_that_goes_away_and_stays_away(stand, models, monkeypatch):
-    monkeypatch.setattr("clara_wf.inference.triton._COMING_BACK", 3.0)
+    monkeypatch.setattr("clara_wf.kserve.network._COMING_BACK", 3.0)
     before = ours()
     there = TritonNetwork(stand.server.http, find_model(models, "slow"), wait=1, say=lambda _: None, log=LOG)
     threading.Timer(1, stand.kill).start()

@@ -10,8 +10,8 @@ import contextlib
 import logging
 from typing import Literal
 
-from clara_wf.inference.kserve import ForeignServer, ServerFault, ServerGone, ServerSilent, Wire
-from clara_wf.inference.shared_memory import Region, SharedMemoryLacking, is_orphan, sweep
+from clara_wf.kserve.shared_memory import Region, SharedMemoryLacking, is_orphan, sweep
+from clara_wf.kserve.wire import ForeignServer, ServerFault, ServerGone, ServerSilent, Wire
 
 Role = Literal["input", "output"]
 

@@ -10,9 +10,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from clara_wf.inference.address import Address
 from clara_wf.inference.engine import EngineError
-from clara_wf.inference.shared_memory import Region
+from clara_wf.kserve.address import Address
+from clara_wf.kserve.shared_memory import Region
 from clara_wf.model.errors import LackError
 
 Floats = NDArray[np.float32]

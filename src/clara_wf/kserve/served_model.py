@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from clara_wf.inference.address import Address
 from clara_wf.inference.engine import EngineError
-from clara_wf.inference.kserve import IndexEntry, ServedModel, ServerFault, Wire, words
 from clara_wf.inference.repository import InstalledModel
+from clara_wf.kserve.address import Address
+from clara_wf.kserve.wire import IndexEntry, ServedModel, ServerFault, Wire, words
 from clara_wf.model.errors import LackError
 
 #: An output of text that names the engine: ``OpenVINO 2026.4.1 f32``.

@@ -15,9 +15,13 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from clara_wf.inference.address import Address
 from clara_wf.inference.engine import EngineError
-from clara_wf.inference.kserve import (
+from clara_wf.inference.reader import IntTriple
+from clara_wf.inference.repository import InstalledModel
+from clara_wf.kserve.address import Address
+from clara_wf.kserve.served_memory import ServedMemory
+from clara_wf.kserve.served_model import Served, settle
+from clara_wf.kserve.wire import (
     LIMIT,
     PATIENCE,
     Answer,
@@ -29,10 +33,6 @@ from clara_wf.inference.kserve import (
     TargetTooSmall,
     Wire,
 )
-from clara_wf.inference.reader import IntTriple
-from clara_wf.inference.repository import InstalledModel
-from clara_wf.inference.served_memory import ServedMemory
-from clara_wf.inference.served_model import Served, settle
 from clara_wf.model.errors import LackError
 
 Floats = NDArray[np.float32]
@@ -85,8 +85,8 @@ def wait_for_server(address: Address, seconds: float, say: Callable[[str], None]
 def _connect(address: Address, patience: float) -> Wire:
     """Return the first protocol that a server speaks."""
     # Half a second of imports, which only a stage that speaks with a server should pay.
-    from clara_wf.inference.kserve_grpc import GrpcWire
-    from clara_wf.inference.kserve_http import HttpWire
+    from clara_wf.kserve.grpc_wire import GrpcWire
+    from clara_wf.kserve.http_wire import HttpWire
 
     if address.protocol != "grpc":
         http = HttpWire(address)
