@@ -64,20 +64,32 @@ def test_values():
     assert prepared(Scale(source=(-57, 164), target=(-1, 1), clip=False)).image.max() > 1
     rescaled = prepared(Rescale(low=2, high=5)).image
     assert (rescaled.min(), rescaled.max()) == (2, 5)
-    own = prepared(Normalize(mean=None, sd=None, nonzero=False)).image
+    own = prepared(Normalize(mean=None, sd=None, over="all")).image
     assert np.allclose(own, (VALUES - VALUES.mean()) / VALUES.std(), atol=1e-5)
-    given = prepared(Normalize(mean=10, sd=4, nonzero=False)).image
+    given = prepared(Normalize(mean=10, sd=4, over="all")).image
     assert np.allclose(given, (VALUES - 10) / 4, atol=1e-4)
-    some = prepared(Clip(low=0, high=50), Normalize(mean=None, sd=None, nonzero=True)).image
+    some = prepared(Clip(low=0, high=50), Normalize(mean=None, sd=None, over="nonzero")).image
     cut = np.clip(VALUES, 0, 50)
     inside = cut[cut != 0]
     assert np.allclose(some[cut != 0], (inside - inside.mean()) / inside.std(), atol=1e-5)
     assert (some[cut == 0] == 0).all()
 
 
+def test_holes_count_if_they_should():
+    array = np.zeros((9, 9, 9), np.int16)
+    array[1:8, 1:8, 1:8] = 10
+    array[2:5, 2:5, 2:5] = 0
+    volume = Volume(geometry=VolumeGeometry(shape=array.shape, spacing=(1, 1, 1), origin=(0, 0, 0)), array=array)
+    filled = prepared(Normalize(mean=None, sd=None, over="filled"), volume=volume).image
+    inside = array[1:8, 1:8, 1:8]
+    assert np.allclose(filled[1:8, 1:8, 1:8], (inside - inside.mean()) / inside.std(), atol=1e-5)
+    assert filled[0, 0, 0] == 0 > filled[3, 3, 3]
+    assert (prepared(Normalize(mean=1, sd=1, over="nonzero"), volume=volume).image[array == 0] == 0).all()
+
+
 def test_an_image_of_one_value():
     flat = Volume(geometry=VOLUME.geometry, array=np.full(VOLUME.array.shape, 7, np.int16))
-    assert (prepared(Normalize(mean=None, sd=None, nonzero=False), volume=flat).image == 0).all()
+    assert (prepared(Normalize(mean=None, sd=None, over="all"), volume=flat).image == 0).all()
     assert (prepared(Rescale(low=0, high=1), volume=flat).image == 0).all()
     assert not flat.array.flags.writeable or (flat.array == 7).all()
 

@@ -146,6 +146,9 @@ def test_a_gaussian_counts_the_middle_most_and_never_nothing():
     assert bell.max() == bell[7, 7, 4] == bell[8, 8, 4]
     assert bell.min() == np.float32(1e-3)
     assert bell[8, 8, 4] > bell[8, 8, 5] > bell[8, 8, 6]
+    off_centre = importance(window(blending="gaussian-nnunet"), (16, 16, 9))
+    assert off_centre[8, 8, 4] == 1 > off_centre[7, 7, 4]
+    assert 0 < off_centre.min() < 1e-7
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

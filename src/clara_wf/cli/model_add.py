@@ -13,7 +13,7 @@ from clara_wf.cli.workspace import places
 if TYPE_CHECKING:  # networks and their libraries are loaded by the commands that need them
     from rich.console import Console
 
-    from clara_wf.inference.adding import Candidate
+    from clara_wf.importers.adding import Candidate
     from clara_wf.inference.repository import InstalledModel
 
 
@@ -43,7 +43,7 @@ def add(
     What it asks for is translated into a description. Nothing of it is run or unpickled, except TorchScript, which
     PyTorch converts if it is there. What cannot be translated is named, and then nothing is installed.
     """
-    from clara_wf.inference.adding import candidate
+    from clara_wf.importers.adding import candidate
     from clara_wf.inference.install import install_described
 
     with candidate(path, name=name, orientation=orientation, configuration=configuration) as found:

@@ -19,6 +19,7 @@ from clara_wf.model.errors import InputError
 
 SCHEMA = "clara-wf/model/1"
 FILE_NAME = "model.yaml"
+_BLENDINGS = ("constant", "gaussian", "gaussian-nnunet")
 #: Fields that `preprocess` stands in for.
 _FIXED_WAY = ("spacing_mm", "median_at_mm", "intensity", "within", "field_of_view", "plausibility", "opening")
 
@@ -47,7 +48,9 @@ class Window:
     padding: float  # what stands beyond the image, after scaling
     overlap: float  # share of the output that neighbouring windows have in common, from 0
     tiling: bool  # whether several windows may stand for one; not where a norm sees the whole window
-    blending: Literal["constant", "gaussian"] = "constant"  # what a score counts, from the middle to the edge
+    blending: Literal["constant", "gaussian", "gaussian-nnunet"] = (
+        "constant"  # what a score counts, see sliding.importance
+    )
     sigma: float = 0.125  # of the Gaussian, as a share of the window's size
     placement: Literal["even", "stride"] = "even"  # even: equal steps; stride: fixed steps, the last window moved back
     batch: int = 1  # windows that the network is given at once
@@ -264,7 +267,7 @@ def _window(reader: Reader, content: object) -> Window:
         padding=reader.number("window.padding", entry.get("padding", 0)),
         overlap=overlap,
         tiling=reader.flag("window.tiling", entry.get("tiling", False)),
-        blending=reader.choice("window.blending", entry.get("blending", "constant"), ("constant", "gaussian")),  # type: ignore[arg-type]
+        blending=reader.choice("window.blending", entry.get("blending", "constant"), _BLENDINGS),  # type: ignore[arg-type]
         sigma=sigma,
         placement=reader.choice("window.placement", entry.get("placement", "even"), ("even", "stride")),  # type: ignore[arg-type]
         batch=int(batch),

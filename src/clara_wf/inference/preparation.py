@@ -23,7 +23,7 @@ from clara_wf.inference.steps import Clip, Crop, Normalize, Pad, Resample, Resca
 
 Floats = NDArray[np.float32]
 Indices = NDArray[np.intp]
-#: Spacings are printed with three decimals at least; MONAI draws the same line.
+#: Spacings that differ by less are the same to MONAI, whose grid is `first-voxel`.
 _SAME_SPACING_MM = 1e-3
 
 
@@ -140,8 +140,10 @@ def _change(values: Floats, step: Clip | Scale | Rescale | Normalize) -> None:
 
 
 def _normalize(values: Floats, step: Normalize) -> None:
-    where = values != 0 if step.nonzero else np.ones((1, 1, 1), bool)
-    chosen = values[where] if step.nonzero else values
+    where = np.ones((1, 1, 1), bool) if step.over == "all" else values != 0
+    if step.over == "filled":
+        where = ndimage.binary_fill_holes(where)
+    chosen = values if step.over == "all" else values[where]
     if not chosen.size:
         return
     mean = chosen.mean(dtype=np.float64) if step.mean is None else step.mean
@@ -215,8 +217,8 @@ def _resampled(
     values: Floats, maps: list[AxisMap], spacing: list[float], step: Resample
 ) -> tuple[Floats, list[AxisMap]]:
     """Put the image onto the step's spacing, and the maps with it."""
-    # Closer than this to what is wanted is as wanted.
-    wanted = [old if abs(old - new) < _SAME_SPACING_MM else new for old, new in zip(spacing, step.spacing, strict=True)]
+    tolerance = _SAME_SPACING_MM if step.grid == "first-voxel" else 0.0
+    wanted = [old if abs(old - new) < tolerance else new for old, new in zip(spacing, step.spacing, strict=True)]
     ratios = [new / old for new, old in zip(wanted, spacing, strict=True)]
     shape = [_new_length(length, 1 / ratio, step) for length, ratio in zip(values.shape, ratios, strict=True)]
     coarse, coarse_back = _coarse_axis(spacing, wanted, step), _coarse_axis(wanted, spacing, step)

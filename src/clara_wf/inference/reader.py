@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
 
 Triple = tuple[float, float, float]
 IntTriple = tuple[int, int, int]
+#: Of a number that means something; YAML has whole numbers of any length, infinity, and numbers that are none.
+_LARGEST = 1e300
 
 
 class Reader:
@@ -60,10 +61,10 @@ class Reader:
         if value is None:
             self.fault(where, "is missing")
             return 0.0
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            self.fault(where, f"is no number: {value!r}")
-            return 0.0
-        return float(value)
+        if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _LARGEST:
+            return float(value)
+        self.fault(where, f"is no number: {value!r}")
+        return 0.0
 
     def numbers(self, where: str, value: object, count: int) -> Sequence[float]:
         """Read a list of so many numbers."""

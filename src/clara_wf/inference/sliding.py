@@ -24,7 +24,8 @@ from clara_wf.model.errors import InputError
 
 Floats = NDArray[np.float32]
 #: The least that a voxel counts, beside 1 in the middle: far from it, a Gaussian vanishes and the mean would be 0 / 0.
-_LEAST_WEIGHT = 1e-3
+#: MONAI's, and what half precision leaves of nnU-Net's.
+_LEAST_WEIGHT = {"gaussian": 1e-3, "gaussian-nnunet": 6e-9}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -68,15 +69,18 @@ def starts(length: int, size: int, *, overlap: float, placement: str) -> list[in
 def importance(window: Window, output: Sequence[int]) -> Floats:
     """Return what each voxel of a window's output counts.
 
-    A Gaussian around the middle, its standard deviation `sigma` of the window along each axis; or 1 everywhere.
+    A Gaussian around the middle, its standard deviation `sigma` of the window along each axis; or 1 everywhere. The
+    middle of an even number of voxels is between two of them for MONAI, and the second of these for nnU-Net.
     """
     if window.blending == "constant":
         return np.ones((1, 1, 1), np.float32)
     lines = []
     for length in output:
-        away = np.arange(length) - (length - 1) / 2
+        away = np.arange(length) - (length // 2 if window.blending == "gaussian-nnunet" else (length - 1) / 2)
         lines.append(np.exp(-((away / (window.sigma * length)) ** 2) / 2).astype(np.float32))
-    bell: Floats = np.maximum(lines[0][:, None, None] * lines[1][:, None] * lines[2], np.float32(_LEAST_WEIGHT))
+    bell: Floats = np.maximum(
+        lines[0][:, None, None] * lines[1][:, None] * lines[2], np.float32(_LEAST_WEIGHT[window.blending])
+    )
     return bell
 
 

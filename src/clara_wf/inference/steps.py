@@ -40,11 +40,12 @@ class Rescale:
 
 @dataclass(frozen=True, kw_only=True)
 class Normalize:
-    """Subtract a mean and divide by a standard deviation: ``normalize: {mean: m, sd: s, nonzero: false}``."""
+    """Subtract a mean and divide by a standard deviation: ``normalize: {mean: m, sd: s, over: all}``."""
 
     mean: float | None  # None: the image's own
     sd: float | None  # None: the image's own (of the population); 0 counts as 1
-    nonzero: bool  # whether voxels of 0 are left out and stay 0
+    #: Which voxels count and change: all; nonzero, those that are not 0; filled, those and the holes among them.
+    over: Literal["all", "nonzero", "filled"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,13 +133,15 @@ def _rescale(reader: Reader, where: str, content: object) -> Step:
 
 
 def _normalize(reader: Reader, where: str, content: object) -> Step:
-    entry = reader.section(where, content, {"mean", "sd", "nonzero"})
+    entry = reader.section(where, content, {"mean", "sd", "over"})
 
     def maybe(name: str) -> float | None:
         return reader.number(f"{where}.{name}", entry[name]) if entry.get(name) is not None else None
 
     return Normalize(
-        mean=maybe("mean"), sd=maybe("sd"), nonzero=reader.flag(f"{where}.nonzero", entry.get("nonzero", False))
+        mean=maybe("mean"),
+        sd=maybe("sd"),
+        over=reader.choice(f"{where}.over", entry.get("over", "all"), ("all", "nonzero", "filled")),  # type: ignore[arg-type]
     )
 
 
