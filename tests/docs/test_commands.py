@@ -31,7 +31,7 @@ PAGES_WITH_COMMANDS = [page for page in PAGES if _commands(page)]
 
 
 @pytest.fixture(scope="module")
-def checkout(tmp_path_factory: pytest.TempPathFactory, models: Path, study: Path) -> Path:
+def checkout(tmp_path_factory: pytest.TempPathFactory, models: Path, trtis_environment: Path, study: Path) -> Path:
     """A copy of the files that a clone would have, with an environment and networks that are there already."""
     copy = tmp_path_factory.mktemp("clone") / "clara-wf"
     files = subprocess.run(
@@ -41,7 +41,9 @@ def checkout(tmp_path_factory: pytest.TempPathFactory, models: Path, study: Path
         if (ROOT / name).is_file():
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, copy / name)
-    (copy / "models").symlink_to(models)
+    shutil.copytree(models, copy / "models")  # a page may change how one is served
+    (copy / "trtis").mkdir()
+    (copy / "trtis/environment").symlink_to(trtis_environment)
     # What the launcher looks for, standing for this environment and this copy's lock file.
     (copy / ".venv/bin").mkdir(parents=True)
     shutil.copy(copy / "requirements.lock", copy / ".venv/runtime.lock")
