@@ -276,6 +276,20 @@ def test_a_conversion_that_fails_or_takes_too_long(tmp_path):
             convert(tmp_path / "model.ts", tmp_path / "model.onnx", [8, 8, 8], python=python, patience_s=patience)
 
 
+def test_a_conversion_starts_where_nothing_of_the_package_lies(tmp_path, monkeypatch):
+    """Python imports from the folder that it is started in: a package may hold a torch.py."""
+    package, target = tmp_path / "package", tmp_path / "target"
+    package.mkdir()
+    target.mkdir()
+    (package / "model.ts").write_bytes(b"PK")
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\ntest -f "$3" && pwd >"$4"\n')
+    python.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    convert(Path("package/model.ts"), target / "model.onnx", [8, 8, 8], python=python)
+    assert (target / "model.onnx").read_text().strip() == str(target.resolve())
+
+
 def test_a_network_that_does_not_fit(tmp_path):
     bundle = make_bundle(tmp_path / "bundle", onnx_channels=2)
     with pytest.raises(Untranslatable, match="gives 2 channels, the labels are 2 and a background"), candidate(bundle):

@@ -52,14 +52,14 @@ def test_windows_cover_the_image_and_give_it_back(shape, overlap):
     window = Window(**{**SMALL.__dict__, "overlap": overlap})
     image = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
     network = Shrinking(window.margin)
-    assert np.allclose(infer(network, window, image)[0], image)
+    assert np.allclose(infer(network, window, image, channels=1)[0], image)
     assert len(network.windows) == len(tiles(window, shape))
     assert all(given.shape == (1, 1, *window.size) for given in network.windows)
 
 
 def test_what_lies_beyond_the_image_is_padding():
     network = Shrinking(SMALL.margin)
-    infer(network, SMALL, np.ones((3, 3, 3), np.float32))
+    infer(network, SMALL, np.ones((3, 3, 3), np.float32), channels=1)
     assert np.count_nonzero(network.windows[0] == 1) == 27
     assert np.count_nonzero(network.windows[0] == -7) == network.windows[0].size - 27
 
@@ -69,7 +69,7 @@ def test_windows_without_anything_wanted_are_left_out():
     image = np.random.default_rng(0).standard_normal((60, 6, 6)).astype(np.float32)
     wanted = np.zeros(image.shape, bool)
     wanted[30] = True
-    scores = infer(network, SMALL, image, wanted=wanted)
+    scores = infer(network, SMALL, image, channels=1, wanted=wanted)
     assert len(network.windows) == 1
     assert np.array_equal(scores[0, 30], image[30])
     assert (scores[0, :20] == scores.min()).all()
@@ -77,4 +77,4 @@ def test_windows_without_anything_wanted_are_left_out():
 
 def test_a_margin_that_the_network_does_not_keep_is_an_error():
     with pytest.raises(InputError, match="margin"):
-        infer(Shrinking((0, 0, 0)), SMALL, np.zeros((5, 5, 5), np.float32))
+        infer(Shrinking((0, 0, 0)), SMALL, np.zeros((5, 5, 5), np.float32), channels=1)

@@ -66,7 +66,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("repository") / "models"
     add(root, "one")
     add(root, "several", "n")
-    configure(find_model(root, "several"), Serving(max_batch=4, queue_delay_us=20000, precision="f32"))
+    configure(find_model(root, "several"), Serving(max_batch=4, precision="f32"))
     add(root, "two-instances")
     configure(find_model(root, "two-instances"), Serving(instances=2))
     add(root, "of-one-size", only=True)
@@ -180,7 +180,6 @@ def test_the_server_reads_the_configuration_as_it_was_meant(server, repository):
     }
     assert several["max_batch_size"] == 4
     assert several["input"][0]["dims"] == [1, -1, -1, -1]
-    assert several["dynamic_batching"]["max_queue_delay_microseconds"] == 20000
     assert several["parameters"]["precision"]["string_value"] == "f32"
     assert [(group["kind"], group["count"]) for group in two["instance_group"]] == [("KIND_CPU", 2)]
     assert fixed["input"][0]["dims"] == [1, 1, 16, 16, 16]
@@ -232,7 +231,10 @@ def test_what_an_earlier_version_installed_is_brought_up_to_date(tmp_path, trtis
     said: list[str] = []
     ensure_served(root, say=said.append)
     assert said == [
-        "the model lost is damaged: it has no ONNX file that can be read",
+        (
+            "the model lost is damaged: it has no ONNX file that can be read. "
+            "Run: clara-wf model install lost --from FOLDER"
+        ),
         "old is made ready for the inference server",
         "older is made ready for the inference server",
     ]
@@ -254,7 +256,8 @@ def test_what_an_earlier_version_installed_is_brought_up_to_date(tmp_path, trtis
     ("serving", "says"),
     [
         (Serving(max_batch=2), "takes one window at a time: its first dimension is 1"),
-        (Serving(queue_delay_us=10), "requests that are not batched"),
+        (Serving(queue_delay_us=10), "one window after the other"),
+        (Serving(backend="onnxruntime", queue_delay_us=10), "requests that are not batched"),
         (Serving(precision="f16"), "f16 is computed on a GPU"),
         (Serving(backend="onnxruntime", precision="bf16"), "does not compute bf16"),
     ],

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,8 @@ from clara_wf.importers.package import Kind, Package, open_package
 from clara_wf.importers.torchscript import convert
 from clara_wf.importers.translation import Translation, Untranslatable, as_yaml
 from clara_wf.importers.unpacking import DEFAULT_LIMITS, Limits
-from clara_wf.inference.description import ModelDescription, load, parse
-from clara_wf.inference.onnx_file import GraphEnds, check_graph
+from clara_wf.inference.description import ModelDescription, is_orientation, load, parse
+from clara_wf.inference.onnx_file import Graph, check_graph
 from clara_wf.inference.repository import check_name
 from clara_wf.model.errors import UsageError
 
@@ -97,12 +96,11 @@ def candidate(
 
 
 def _checked_orientation(orientation: str | None) -> str | None:
-    letters = None if orientation is None else orientation.upper()
-    if letters is not None and not re.fullmatch(
-        r"(?!.*(R|L).*(R|L))(?!.*(A|P).*(A|P))(?!.*(S|I).*(S|I))[RLAPSI]{3}", letters
-    ):
+    if orientation is None:
+        return None
+    if not is_orientation(orientation.upper()):
         raise UsageError(f"--orientation {orientation} is not three of R/L, A/P and S/I")
-    return letters
+    return orientation.upper()
 
 
 def _check_options(package: Package, orientation: str | None, configuration: str | None) -> None:
@@ -120,8 +118,7 @@ def _own(package: Package, name: str | None) -> Candidate:
         text = as_yaml({**read_config(package.configuration), "name": name})
         description = parse(yaml.safe_load(text), where=package.configuration.name)
     check_name(description.name)
-    ends = check_graph(package.weights)
-    _check_channels(package, description, ends)
+    _check_channels(package, description, check_graph(package.weights))
     return Candidate(
         kind=package.kind,
         name=description.name,
@@ -135,17 +132,18 @@ def _own(package: Package, name: str | None) -> Candidate:
 
 
 def _translated(package: Package, found: Translation, onnx: Path) -> Candidate:
-    ends = check_graph(onnx)
+    graph = check_graph(onnx)
     window: dict[str, Any] = dict(found.description["window"])
     remarks = list(found.remarks)
-    if ends.batch is not None and window.get("batch", 1) != ends.batch:
-        remarks.append(f"The ONNX file takes {ends.batch} window at once: so does clara-wf")
-        window["batch"] = ends.batch
+    batch = graph.input.shape[0]
+    if batch is not None and window.get("batch", 1) != batch:
+        remarks.append(f"The ONNX file takes {batch} window{'s' if batch > 1 else ''} at once: so does clara-wf")
+        window["batch"] = batch
     text = as_yaml({**found.description, "window": window})
     description = parse(yaml.safe_load(text), where=f"{package.root.name} as model.yaml")
     check_name(description.name)
-    _check_channels(package, description, ends)
-    _check_shape(package, description, ends)
+    _check_channels(package, description, graph)
+    _check_shape(package, description, graph)
     return Candidate(
         kind=package.kind,
         name=description.name,
@@ -158,35 +156,37 @@ def _translated(package: Package, found: Translation, onnx: Path) -> Candidate:
     )
 
 
-def _check_channels(package: Package, description: ModelDescription, ends: GraphEnds) -> None:
+def _check_channels(package: Package, description: ModelDescription, graph: Graph) -> None:
     """Check that the network has a channel for each label; what is open in the graph shows when it is run."""
     faults = []
-    if ends.channels not in {None, 1}:
-        faults.append(f"it takes {ends.channels} channels, not one")
-    wanted = len(description.labels) + description.background
-    if ends.output_channels not in {None, wanted}:
+    taken, given = graph.input.shape[1], graph.output.shape[1]
+    if taken not in {None, 1}:
+        faults.append(f"it takes {taken} channels, not one")
+    if given not in {None, description.channels}:
         background = " and a background" if description.background else ""
-        faults.append(f"it gives {ends.output_channels} channels, the labels are {len(description.labels)}{background}")
+        faults.append(f"it gives {given} channels, the labels are {len(description.labels)}{background}")
     if faults:
         raise Untranslatable(f"{package.weights.name} does not fit its description: {'; '.join(faults)}")
 
 
-def _check_shape(package: Package, description: ModelDescription, ends: GraphEnds) -> None:
+def _check_shape(package: Package, description: ModelDescription, graph: Graph) -> None:
     """Check that a network of fixed sizes is given just these."""
-    sizes = [str(size or "any") for size in ends.shape]
+    taken, given = graph.input.shape[2:], graph.output.shape[2:]
+    sizes = _sizes(taken)
     window = description.window
     faults = []
-    if not window.tiling and any(ends.shape):
-        faults.append(f"it takes {'x'.join(sizes)} voxels, but is to be given the whole image: export it with any size")
-    elif any(size not in {None, wanted} for size, wanted in zip(ends.shape, window.size, strict=True)):
-        faults.append(f"it takes {'x'.join(sizes)} voxels, its windows are {'x'.join(map(str, window.size))}")
-    pairs = zip(ends.shape, ends.output_shape, strict=True)
-    if any(None not in {size, given} and size != given for size, given in pairs):
-        faults.append(
-            f"it gives {'x'.join(str(size or 'any') for size in ends.output_shape)} voxels of {'x'.join(sizes)}"
-        )
+    if not window.tiling and any(taken):
+        faults.append(f"it takes {sizes} voxels, but is to be given the whole image: export it with any size")
+    elif any(size not in {None, wanted} for size, wanted in zip(taken, window.size, strict=True)):
+        faults.append(f"it takes {sizes} voxels, its windows are {_sizes(window.size)}")
+    if any(None not in pair and pair[0] != pair[1] for pair in zip(taken, given, strict=True)):
+        faults.append(f"it gives {_sizes(given)} voxels of {sizes}")
     if faults:
         raise Untranslatable(f"{package.weights.name} does not fit its description: {'; '.join(faults)}")
+
+
+def _sizes(shape: Sequence[int | None]) -> str:
+    return "x".join(str(size or "any") for size in shape)
 
 
 def _trial_window(description: Mapping[str, Any]) -> list[int]:

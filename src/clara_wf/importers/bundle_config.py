@@ -45,27 +45,27 @@ class BundleConfig:
         self._content = {"_meta_": metadata, **content}
         self._values = 0
 
-    def has(self, name: str) -> bool:
-        """Whether there is such an entry at the top."""
-        return name in self._content
-
     def top(self, name: str) -> Any:  # noqa: ANN401 - whatever JSON can hold
         """Return an entry at the top, one level of it resolved; None if there is none."""
         return self.shallow(self._content.get(name))
 
     def shallow(self, value: Any, seen: tuple[str, ...] = ()) -> Any:  # noqa: ANN401
         """Follow a value's own references, and leave what it holds as it is."""
-        if not isinstance(value, str):
-            return value
-        mere = _MERE_REFERENCE.fullmatch(value)
-        text = mere[1] if mere else value
-        if not text.startswith(("$", "@", "%")) or len(text) == 1:
-            return value
-        found, target = self._find(text[1:])
-        why = _why_not(text) or ("" if found else "refers to nothing")
-        if text in seen:
-            why = f"refers to itself ({' to '.join((*seen, text))})"
-        return Unresolved(text=value, why=why) if why else self.shallow(target, (*seen, text))
+        while isinstance(value, str):
+            mere = _MERE_REFERENCE.fullmatch(value)
+            text = mere[1] if mere else value
+            if not text.startswith(("$", "@", "%")) or len(text) == 1:
+                return value
+            found, target = self._find(text[1:])
+            why = _why_not(text) or ("" if found else "refers to nothing")
+            if text in seen:
+                why = f"refers to itself ({' to '.join((*seen, text))})"
+            elif len(seen) > _MOST_DEPTH:
+                why = "refers to something by too many steps"
+            if why:
+                return Unresolved(text=value, why=why)
+            value, seen = target, (*seen, text)
+        return value
 
     def deep(self, value: Any, seen: tuple[str, ...] = (), depth: int = 0) -> Any:  # noqa: ANN401
         """Resolve a value and all that it holds; what cannot be is `Unresolved` as a whole."""

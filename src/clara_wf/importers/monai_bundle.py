@@ -16,14 +16,12 @@ from clara_wf.importers.label_codes import label_entry
 from clara_wf.importers.monai_call import Call
 from clara_wf.importers.monai_results import INFERERS, POSTPROCESSING, After
 from clara_wf.importers.monai_transforms import PREPROCESSING, Before
-from clara_wf.importers.translation import NOT_STATED, Notes, Translation, model_name
+from clara_wf.importers.translation import NOT_STATED, Notes, Translation, known_modality, model_name
 from clara_wf.inference.description import SCHEMA
 
-KIND = "MONAI bundle"
 #: Where a bundle's configurations lie, in the order in which they are looked for.
 METADATA = "configs/metadata.json"
 INFERENCE = ("configs/inference.json", "configs/inference.yaml", "configs/inference.yml")
-_MODALITIES = {"CT": "CT", "MR": "MR", "MRI": "MR", "PT": "PT", "PET": "PT"}
 #: Entries of a configuration's lists of transforms; real ones have twenty.
 _MOST_TRANSFORMS = 200
 _ORIENTATION_REMEDY = "Say how its training images lay, where the axes grow to: --orientation RAS"
@@ -212,10 +210,11 @@ def _check_input(metadata: Mapping[str, Any], notes: Notes) -> str:
     shape = entry.get("spatial_shape")
     if isinstance(shape, list) and len(shape) != 3:
         notes.fault(f"metadata.json: the network takes {len(shape)} spatial dimensions, not three")
-    stated = str(entry.get("modality", "")).strip().upper()
-    if stated not in _MODALITIES:
+    stated = str(entry.get("modality", "")).strip()
+    modality = known_modality(stated)
+    if not modality:
         notes.remarks.append(f"Its modality is {stated or 'not stated'}: a volume of any modality will be taken")
-    return _MODALITIES.get(stated, "")
+    return modality
 
 
 def _channels(metadata: Mapping[str, Any], notes: Notes) -> list[str]:

@@ -19,12 +19,12 @@ from clara_wf.importers.translation import (
     Translation,
     in_one_line,
     is_number,
+    known_modality,
     model_name,
     plain_number,
 )
 from clara_wf.inference.description import SCHEMA
 
-KIND = "nnU-Net export"
 PLANS = "plans.json"
 DATASET = "dataset.json"
 _DEFAULT = "3d_fullres"
@@ -38,7 +38,6 @@ _ORIENTATION_REMEDY = (
 #: nnU-Net takes an axis apart whose spacing is more than this times the smallest.
 _ANISOTROPY = 3
 _RESAMPLING = "resample_data_or_seg_to_shape"
-_MODALITIES = {"CT": "CT", "MR": "MR", "MRI": "MR", "PT": "PT", "PET": "PT"}
 
 
 def translate_export(
@@ -133,7 +132,7 @@ def _channel(dataset: Mapping[str, Any], notes: Notes) -> str:
         notes.fault(f"dataset.json: the network takes {len(names)} channels ({', '.join(map(str, names.values()))})")
         return ""
     (stated,) = names.values()
-    modality = _MODALITIES.get(str(stated).strip().upper(), "")
+    modality = known_modality(str(stated))
     if not modality:
         notes.remarks.append(f"Its channel is called {stated}: a volume of any modality will be taken")
     return modality

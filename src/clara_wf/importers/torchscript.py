@@ -50,7 +50,7 @@ def convert(
     file : Path
         The TorchScript file.
     target : Path
-        The ONNX file to write.
+        The ONNX file to write, in a folder that holds nothing of the package.
     window : sequence of int
         Voxels that the network is tried with.
     python : Path, optional
@@ -67,9 +67,13 @@ def convert(
     """
     if python is None and not torch_is_there():
         raise LackError(f"{file.name} is TorchScript, and PyTorch is not in this environment", remedy=_remedy(window))
-    command = [str(python or sys.executable), "-c", _SCRIPT, str(file), str(target), *map(str, window)]
+    paths = [str(file.absolute()), str(target.absolute())]
+    command = [str(python or sys.executable), "-c", _SCRIPT, *paths, *map(str, window)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=patience_s, check=False, cwd=file.parent)
+        # Python imports from the folder that it is started in: not from the package's, which may hold a torch.py.
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=patience_s, check=False, cwd=target.parent
+        )
     except subprocess.TimeoutExpired as exc:
         raise InputError(f"{file.name} was not converted within {patience_s:.0f} s") from exc
     if done.returncode != 0 or not target.is_file():

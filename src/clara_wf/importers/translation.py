@@ -15,6 +15,8 @@ from clara_wf.model.errors import InputError
 _HUGE = 1e30
 #: What stands where the author said nothing.
 NOT_STATED = "not stated by the {kind}"
+#: From what authors write to DICOM's codes.
+_MODALITIES = {"CT": "CT", "MR": "MR", "MRI": "MR", "PT": "PT", "PET": "PT"}
 
 
 class Untranslatable(InputError):
@@ -110,6 +112,11 @@ def in_one_line(content: object) -> str:
 def model_name(text: str) -> str:
     """Make a model's name of any text: lower-case letters, digits and hyphens; empty if none is left."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:63].strip("-")
+
+
+def known_modality(text: str) -> str:
+    """Return what DICOM calls a modality; empty for one that is not known here."""
+    return _MODALITIES.get(text.strip().upper(), "")
 
 
 def is_number(value: object) -> TypeGuard[float]:

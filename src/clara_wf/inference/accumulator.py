@@ -28,7 +28,7 @@ class Reach:
     """What a window sees along an axis, in voxels of the image."""
 
     low: int  # its first voxel
-    high: int  # its last but one
+    high: int  # the one after its last
     final: int  # from `low` up to here no later window sees anything
     before: int  # from `low` on, so many voxels earlier windows have seen
 

@@ -143,6 +143,11 @@ class ModelDescription:
         return None if self.preprocess and not self.window.tiling else self.window.size
 
 
+def is_orientation(text: str) -> bool:
+    """Whether a text says where three axes grow to: one letter each of R/L, A/P and S/I, in any order."""
+    return sorted("RAS".find(letter) if letter in "RAS" else "LPI".find(letter) for letter in text) == [0, 1, 2]
+
+
 def load(path: Path) -> ModelDescription:
     """Read a description.
 
@@ -181,7 +186,7 @@ _TOP = {"schema", "spacing_mm", "median_at_mm", "max_spacing_mm"} | (
 def _read(reader: Reader, top: Mapping[str, Any]) -> ModelDescription:
     """Read all fields; where the reader noted faults, what is returned stands for nothing."""
     orientation = reader.text("orientation", top.get("orientation"))
-    if sorted("RAS".find(letter) if letter in "RAS" else "LPI".find(letter) for letter in orientation) != [0, 1, 2]:
+    if not is_orientation(orientation):
         reader.fault("orientation", f"is {orientation!r}, not three of R/L, A/P and S/I")
     if top.get("field_of_view") is not None and orientation != "RAS":
         reader.fault("field_of_view", f"is only for orientation RAS, not {orientation}")

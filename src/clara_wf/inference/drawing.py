@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
-from clara_wf.inference.description import KeepLargest, ModelDescription
+from clara_wf.inference.description import ModelDescription
 from clara_wf.inference.postprocess import winners
 from clara_wf.inference.preparation import AxisMap
 from clara_wf.inference.reader import IntTriple
@@ -14,8 +13,6 @@ from clara_wf.inference.sliding import Band, Block
 
 Floats = NDArray[np.float32]
 Labels = NDArray[np.uint8]
-#: From the number of neighbours to what SciPy calls connectivity.
-_CONNECTIVITY = {6: 1, 18: 2, 26: 3}
 
 
 class Drawer:
@@ -165,16 +162,3 @@ def _activated(scores: Floats, activation: str) -> Floats:
         scores += 1
         np.reciprocal(scores, out=scores)
     return scores
-
-
-def keep_largest(labels: Labels, rule: KeepLargest) -> None:
-    """Let only the largest part of each label stay, in place."""
-    structure = ndimage.generate_binary_structure(3, _CONNECTIVITY[rule.neighbours])
-    groups = [rule.labels] if rule.together else [(value,) for value in rule.labels]
-    for group in groups:
-        marked = np.isin(labels, group)
-        parts, count = ndimage.label(marked, structure)
-        if count > 1:
-            sizes = np.bincount(parts.ravel())[1:]
-            # Of equals the last one, as in the libraries that the networks were trained with.
-            labels[marked & (parts != count - int(sizes[::-1].argmax()))] = 0

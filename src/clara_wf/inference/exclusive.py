@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from clara_wf.model.filelock import locked
 from clara_wf.model.files import UNFINISHED
 
 _LOCK = ".install.lock"
@@ -16,8 +16,7 @@ _LOCK = ".install.lock"
 @contextlib.contextmanager
 def alone(root: Path) -> Iterator[None]:
     """Let one process at a time change a repository, and clear what an interrupted one left."""
-    with (root / _LOCK).open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(root / _LOCK):
         for leftover in root.glob(f"{UNFINISHED}*"):
             shutil.rmtree(leftover, ignore_errors=True)
         yield

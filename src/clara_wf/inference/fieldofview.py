@@ -125,6 +125,6 @@ def _lungs(image: NDArray[np.float32], body: Mask, least_ml: float) -> Mask:
 
 
 def _bounds(mask: Mask, others: tuple[int, int]) -> tuple[int, int]:
-    """Return the first and last but one index along the axis that is none of `others`."""
+    """Return the first index along the axis that is none of `others`, and the one after the last."""
     indices = np.flatnonzero(mask.any(axis=others))
     return int(indices[0]), int(indices[-1]) + 1

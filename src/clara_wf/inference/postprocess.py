@@ -10,30 +10,16 @@ from scipy import ndimage
 
 from clara_wf.imaging.geometry import VolumeGeometry
 from clara_wf.imaging.volume import Volume
-from clara_wf.inference.description import ModelDescription
+from clara_wf.inference.description import KeepLargest, ModelDescription
 from clara_wf.inference.resample import align_to, slices
-from clara_wf.model.errors import InputError
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 #: A voxel with its neighbours across faces and edges.
 _NEAR = ndimage.generate_binary_structure(3, 2)
 _FACES = ndimage.generate_binary_structure(3, 1)
-
-
-def check_channels(scores: Floats, name: str, description: ModelDescription) -> Floats:
-    """Return scores ``[channel, ...]`` if there is a channel for each label of the description.
-
-    Raises
-    ------
-    InputError
-        There are more or fewer.
-    """
-    if len(scores) != description.channels:
-        raise InputError(
-            f"the network {name} gives {len(scores)} channels, its description names {description.channels}"
-        )
-    return scores
+#: From the number of neighbours to what SciPy calls connectivity.
+_CONNECTIVITY = {6: 1, 18: 2, 26: 3}
 
 
 def winners(scores: Floats, description: ModelDescription) -> NDArray[np.uint8]:
@@ -114,6 +100,27 @@ def largest(mask: Mask) -> Mask:
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0
     return np.asarray(labels == sizes.argmax())
+
+
+def keep_largest(labels: NDArray[np.uint8], rule: KeepLargest) -> None:
+    """Let only the largest part of each label stay, in place.
+
+    Parameters
+    ----------
+    labels : array of uint8
+        ``[slice, row, column]``, on the volume's own grid.
+    rule : KeepLargest
+        Which labels, and what counts as a part.
+    """
+    structure = ndimage.generate_binary_structure(3, _CONNECTIVITY[rule.neighbours])
+    groups = [rule.labels] if rule.together else [(value,) for value in rule.labels]
+    for group in groups:
+        marked = np.isin(labels, group)
+        parts, count = ndimage.label(marked, structure)
+        if count > 1:
+            sizes = np.bincount(parts.ravel())[1:]
+            # Of equals the last one, as in the libraries that the networks were trained with.
+            labels[marked & (parts != count - int(sizes[::-1].argmax()))] = 0
 
 
 def label_slices(

@@ -160,7 +160,7 @@ def _identity(length: int) -> AxisMap:
 
 
 def _box(found: NDArray[np.bool_], step: Crop) -> list[tuple[int, int]]:
-    """Return the first and last but one voxel along each axis; they may lie beyond the image."""
+    """Return the first voxel along each axis and the one after the last; they may lie beyond the image."""
     reach = []
     for axis in range(3):
         others = tuple(other for other in range(3) if other != axis)

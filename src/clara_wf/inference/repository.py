@@ -84,7 +84,7 @@ def find_model(root: Path, name: str) -> InstalledModel:
         content = json.loads(receipt.read_text(encoding="utf-8"))
         file, sha256 = folder / str(content["file"]), str(content["sha256"])
     except (ValueError, KeyError, TypeError) as exc:
-        raise _damaged(name, f"{RECEIPT} is broken") from exc
+        raise damaged(name, f"{RECEIPT} is broken") from exc
     try:
         description = load(folder / FILE_NAME)
     except DescriptionError as exc:
@@ -125,9 +125,9 @@ def verify(model: InstalledModel) -> None:
     try:
         actual = sha256_of(model.file)
     except FileNotFoundError as exc:
-        raise _damaged(model.name, f"{MODEL_FILE} is missing") from exc
+        raise damaged(model.name, f"{MODEL_FILE} is missing") from exc
     if actual != model.sha256:
-        raise _damaged(model.name, f"{MODEL_FILE} has the hash {actual[:12]}..., {model.sha256[:12]}... was installed")
+        raise damaged(model.name, f"{MODEL_FILE} has the hash {actual[:12]}..., {model.sha256[:12]}... was installed")
 
 
 def sha256_of(path: Path) -> str:
@@ -136,7 +136,8 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _damaged(name: str, what: str) -> ModelDamaged:
+def damaged(name: str, what: str) -> ModelDamaged:
+    """Make the error for a model of whose files one is not as it was installed."""
     return ModelDamaged(f"the model {name} is damaged: {what}", remedy=_remedy(name))
 
 

@@ -25,7 +25,7 @@ from clara_wf.inference.edge import cut_off
 from clara_wf.inference.engine import Network, OpenVinoNetwork
 from clara_wf.inference.fieldofview import View, look
 from clara_wf.inference.plausibility import judge
-from clara_wf.inference.postprocess import check_channels, clean, label_slices, winners
+from clara_wf.inference.postprocess import clean, label_slices, winners
 from clara_wf.inference.preprocess import network_grid, scaled, values_on_grid
 from clara_wf.inference.repository import InstalledModel, check_chain, find_model, verify
 from clara_wf.inference.resample import canonical_grid, grid_of_box, resample
@@ -68,13 +68,18 @@ class _Answer:
 class _Clock:
     """Where the time goes."""
 
-    seconds: dict[str, float] = field(default_factory=dict)
+    _seconds: dict[str, float] = field(default_factory=dict)
     _last: float = field(default_factory=time.perf_counter)
 
     def lap(self, name: str) -> None:
         now = time.perf_counter()
-        self.seconds[name] = round(self.seconds.get(name, 0.0) + now - self._last, 3)
+        self._seconds[name] = self._seconds.get(name, 0.0) + now - self._last
         self._last = now
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """By what they went to; rounded here alone, since a lap may be shorter than what is shown."""
+        return {name: round(seconds, 3) for name, seconds in self._seconds.items()}
 
 
 def embedded(model: InstalledModel) -> Network:
@@ -265,11 +270,12 @@ class Segmenter:
             self._network,
             description.window,
             image,
+            channels=description.channels,
             progress=lambda share: progress(0.15 + 0.7 * share, f"running {self._model.name}"),
         )
         self._network.release()
         clock.lap("network")
-        scores, share = clean(check_channels(scores, self._model.name, description), description)
+        scores, share = clean(scores, description)
         first = description.labels[0]
         verdict = judge(
             winners(scores, description) == first.value,
@@ -298,12 +304,12 @@ class Segmenter:
             self._network,
             description.window,
             image,
+            channels=description.channels,
             wanted=inside,
             progress=lambda share: progress(0.45 + 0.4 * share, f"running {self._model.name}"),
         )
         self._network.release()
         clock.lap("network")
-        scores = check_channels(scores, self._model.name, description)
         for channel in scores:
             channel[~inside] = channel.min()
         scores, _ = clean(scores, description)

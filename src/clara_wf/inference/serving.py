@@ -12,12 +12,11 @@ from importlib import resources
 from pathlib import Path
 from typing import get_args
 
-from google.protobuf.message import DecodeError
-
 from clara_wf.inference.description import ModelDescription
 from clara_wf.inference.exclusive import alone
-from clara_wf.inference.repository import CONFIG, MODEL_FILE, InstalledModel, find_model, list_models
-from clara_wf.inference.triton_config import Backend, Precision, Serving, config_text, read_graph
+from clara_wf.inference.onnx_file import read_graph
+from clara_wf.inference.repository import CONFIG, MODEL_FILE, InstalledModel, damaged, find_model, list_models
+from clara_wf.inference.triton_config import Backend, Precision, Serving, config_text
 from clara_wf.model.errors import ClaraError, InputError, UsageError
 from clara_wf.model.files import write_atomically
 
@@ -71,8 +70,12 @@ def configure(model: InstalledModel, serving: Serving) -> list[str]:
     ------
     UsageError
         It cannot be served so; nothing was written.
+    ModelDamaged
+        Its ONNX file is gone or broken.
     """
     with alone(model.folder.parent):
+        # It may have been installed anew since it was looked for.
+        model = find_model(model.folder.parent, model.name)
         written = _write(_files(model.folder, model.name, model.description, model.sha256, serving))
         write_atomically(model.folder / SETTINGS, json.dumps(dataclasses.asdict(serving), indent=2) + "\n")
     return [*written, SETTINGS]
@@ -107,17 +110,26 @@ def ensure_served(root: Path, *, say: Callable[[str], None] = lambda _: None) ->
             except ClaraError as fault:
                 say(str(fault))
                 continue
-            except (FileNotFoundError, DecodeError):
-                say(f"the model {name} is damaged: it has no ONNX file that can be read")
-                continue
             if _write(files):
                 say(f"{name} is made ready for the inference server")
 
 
 def _files(folder: Path, name: str, description: ModelDescription, sha256: str, serving: Serving) -> dict[Path, bytes]:
-    """Return what is to stand in a model's files."""
+    """Return what is to stand in a model's files.
+
+    Raises
+    ------
+    ModelDamaged
+        Its ONNX file is gone or broken.
+    UsageError
+        It cannot be served so.
+    """
     version = folder / "1"
-    text = config_text(name, description, sha256, read_graph(version / MODEL_FILE), serving)
+    try:
+        graph = read_graph(version / MODEL_FILE)
+    except InputError as exc:
+        raise damaged(name, "it has no ONNX file that can be read") from exc
+    text = config_text(name, description, sha256, graph, serving)
     files = {}
     if serving.backend == "python":
         package = resources.files("clara_wf.inference")

@@ -89,7 +89,7 @@ class Band:
     """A part of the image along the last of the axes in order, gone through by itself."""
 
     low: int  # its first voxel
-    high: int  # its last but one
+    high: int  # the one after its last
 
 
 class Sliding:
@@ -226,11 +226,7 @@ class Sliding:
                     start[axis] = value
                 cut(self._image, start, self._window, out=self._given[index, 0])
             answers = self._network.infer(self._given[: len(part)])
-            checked_answer(answers, self._size, self._window, len(part))
-            if answers.shape[1] != self._channels:
-                raise InputError(
-                    f"the network gives {answers.shape[1]} channels, its description names {self._channels}"
-                )
+            checked_answer(answers, self._size, self._window, batch=len(part), channels=self._channels)
             for index, column in enumerate(part):
                 yield column, answers[index].transpose(0, *(axis + 1 for axis in self.order))
 

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from clara_wf.imaging.record import Verdict
 from clara_wf.imaging.volume import Volume
-from clara_wf.inference.drawing import Drawer, keep_largest
+from clara_wf.inference.drawing import Drawer
 from clara_wf.inference.engine import Network
+from clara_wf.inference.postprocess import keep_largest
 from clara_wf.inference.preparation import Turn, prepare
 from clara_wf.inference.repository import InstalledModel
 from clara_wf.inference.sliding import Sliding
@@ -44,6 +45,16 @@ def label_stepwise(
         Told what has just been done, to measure it.
     progress : callable
         Told the share of the work done, and what is being done.
+
+    Returns
+    -------
+    Verdict
+        `none` where there is nothing to look for, or nothing was found; otherwise `ok`.
+
+    Raises
+    ------
+    InputError
+        See `Sliding`.
     """
     description = model.description
     out[...] = 0

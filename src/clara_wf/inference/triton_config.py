@@ -8,13 +8,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
-import onnx
-from onnx import TensorProto
-
 from clara_wf.inference.description import ModelDescription
+from clara_wf.inference.onnx_file import Graph, Tensor
 from clara_wf.model.errors import UsageError
 
 Backend = Literal["python", "onnxruntime", "tensorrt"]
@@ -22,13 +19,9 @@ Precision = Literal["auto", "f32", "bf16", "f16"]
 
 #: A second output of the Python backend: what computed, for the record.
 ENGINE = "engine"
-_TYPES: dict[int, str] = {
-    TensorProto.FLOAT: "TYPE_FP32",
-    TensorProto.FLOAT16: "TYPE_FP16",
-    TensorProto.BFLOAT16: "TYPE_BF16",
-    TensorProto.DOUBLE: "TYPE_FP64",
-}
 _FLOAT = "TYPE_FP32"
+#: From ONNX's names of number types to Triton's.
+_TYPES = {"FLOAT": _FLOAT, "FLOAT16": "TYPE_FP16", "BFLOAT16": "TYPE_BF16", "DOUBLE": "TYPE_FP64"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,42 +33,6 @@ class Serving:
     max_batch: int = 1  # windows in a request, where the graph leaves their number open
     queue_delay_us: int | None = None  # how long a request waits for others to go with it; None: not at all
     precision: Precision | None = None  # None: what the model's description says
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tensor:
-    """An input or output of the graph."""
-
-    name: str
-    type: str  # as Triton names it
-    shape: tuple[int, ...]  # [n, channels, x, y, z]; -1 where the graph leaves it open
-
-    @property
-    def is_batched(self) -> bool:
-        """Whether the number of windows is left open."""
-        return self.shape[0] == -1
-
-
-@dataclass(frozen=True, kw_only=True)
-class Graph:
-    """What goes into a network, and what comes out."""
-
-    input: Tensor
-    output: Tensor
-
-
-def read_graph(file: Path) -> Graph:
-    """Read the ends of an ONNX file that was checked when it was installed."""
-    graph = onnx.load(file, load_external_data=False).graph
-    constants = {tensor.name for tensor in graph.initializer}
-    (given,) = [value for value in graph.input if value.name not in constants]
-    return Graph(input=_tensor(given), output=_tensor(graph.output[0]))
-
-
-def _tensor(value: onnx.ValueInfoProto) -> Tensor:
-    kind = value.type.tensor_type
-    shape = tuple(dim.dim_value if dim.HasField("dim_value") else -1 for dim in kind.shape.dim)
-    return Tensor(name=value.name, type=_TYPES.get(kind.elem_type, _FLOAT), shape=shape)
 
 
 def config_text(name: str, description: ModelDescription, sha256: str, graph: Graph, serving: Serving) -> str:
@@ -108,7 +65,7 @@ def config_text(name: str, description: ModelDescription, sha256: str, graph: Gr
         "# Written by clara-wf; change it by: clara-wf model configure",
         f"name: {_text(name)}",
         f"backend: {_text(serving.backend)}",
-        f"max_batch_size: {serving.max_batch if graph.input.is_batched else 0}",
+        f"max_batch_size: {serving.max_batch if _is_batched(graph) else 0}",
         f"input [ {_end(graph.input, graph, serving)} ]",
         f"output [ {', '.join(_outputs(graph, serving))} ]",
         f"instance_group [ {{ kind: {_KINDS[serving.backend]} count: {serving.instances} }} ]",
@@ -128,10 +85,15 @@ _KINDS = {"python": "KIND_CPU", "onnxruntime": "KIND_AUTO", "tensorrt": "KIND_GP
 
 
 def _check(name: str, graph: Graph, serving: Serving, precision: str) -> None:
-    if serving.max_batch > 1 and not graph.input.is_batched:
+    if serving.max_batch > 1 and not _is_batched(graph):
         raise UsageError(
             f"the network of {name} takes one window at a time: its first dimension is {graph.input.shape[0]}",
             remedy="Leave --max-batch at 1, or save the ONNX file with a symbolic first dimension",
+        )
+    if serving.backend == "python" and serving.queue_delay_us is not None:
+        raise UsageError(
+            "a processor computes one window after the other, so requests would wait for nothing",
+            remedy="Leave --queue-delay out, or add --backend onnxruntime or --backend tensorrt",
         )
     if serving.queue_delay_us is not None and serving.max_batch == 1:
         raise UsageError("requests that are not batched need not wait for others", remedy="Add --max-batch")
@@ -149,9 +111,18 @@ def _outputs(graph: Graph, serving: Serving) -> Iterator[str]:
 
 def _end(tensor: Tensor, graph: Graph, serving: Serving) -> str:
     # The Python backend converts; others take and give what the graph has.
-    kind = _FLOAT if serving.backend == "python" else tensor.type
-    dims = tensor.shape[1:] if graph.input.is_batched else tensor.shape
-    return f"{{ name: {_text(tensor.name)} data_type: {kind} dims: {list(dims)} }}"
+    kind = _FLOAT if serving.backend == "python" else _type(tensor)
+    dims = [-1 if length is None else length for length in tensor.shape]
+    return f"{{ name: {_text(tensor.name)} data_type: {kind} dims: {dims[1:] if _is_batched(graph) else dims} }}"
+
+
+def _is_batched(graph: Graph) -> bool:
+    """Whether the number of windows is left open."""
+    return graph.input.shape[0] is None
+
+
+def _type(tensor: Tensor) -> str:
+    return _TYPES.get(tensor.type, _FLOAT)
 
 
 def _batching(serving: Serving) -> Iterator[str]:
@@ -170,10 +141,9 @@ def _warmup(description: ModelDescription, graph: Graph, serving: Serving) -> It
     """Let the first request find a network that was run once. Of Python, `model.py` sees to it."""
     if serving.backend == "python" or description.usual_window is None:
         return
-    channels = graph.input.shape[1] if graph.input.shape[1] > 0 else 1
-    window = [channels, *description.usual_window]
-    dims = window if graph.input.is_batched else [graph.input.shape[0], *window]
-    tensor = f"data_type: {graph.input.type} dims: {dims} zero_data: true"
+    window = [graph.input.shape[1] or 1, *description.usual_window]
+    dims = window if _is_batched(graph) else [graph.input.shape[0], *window]
+    tensor = f"data_type: {_type(graph.input)} dims: {dims} zero_data: true"
     inputs = f"inputs {{ key: {_text(graph.input.name)} value {{ {tensor} }} }}"
     yield f'model_warmup [ {{ name: "window" batch_size: 1 {inputs} }} ]'
 

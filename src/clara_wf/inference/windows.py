@@ -94,6 +94,7 @@ def infer(
     window: Window,
     image: Floats,
     *,
+    channels: int,
     wanted: NDArray[np.bool_] | None = None,
     progress: Callable[[float], None] = lambda _: None,
 ) -> Floats:
@@ -107,6 +108,8 @@ def infer(
         As the model's description says.
     image : array
         float32 on the network's grid, scaled.
+    channels : int
+        Of the network's output.
     wanted : array of bool, optional
         Where scores are needed; elsewhere they may be missing, and are the lowest of all.
     progress : callable
@@ -116,18 +119,22 @@ def infer(
     -------
     array
         ``[channel, x, y, z]``, float32; the mean where windows overlap.
+
+    Raises
+    ------
+    InputError
+        The image does not fit the window, see `fitting`; or the network gives something of another shape than its
+        description says, or values that are no numbers.
     """
     shape = (image.shape[0], image.shape[1], image.shape[2])
     size = fitting(window, shape)
     chosen = tiles(window, shape, wanted)
-    total: Floats | None = None
+    total: Floats = np.zeros((channels, *shape), np.float32)
     count = np.zeros(shape, np.float32)
     given = np.empty((1, 1, *size), np.float32)
     for index, start in enumerate(chosen):
         cut(image, start, window, out=given[0, 0])
-        answer = checked_answer(network.infer(given), size, window, 1)[0]
-        if total is None:
-            total = np.zeros((answer.shape[0], *shape), np.float32)
+        answer = checked_answer(network.infer(given), size, window, batch=1, channels=channels)[0]
         place = _inside(start, size, window, shape)
         part = tuple(
             slice(position.start - first, position.stop - first) for position, first in zip(place, start, strict=True)
@@ -135,8 +142,6 @@ def infer(
         total[(slice(None), *place)] += answer[(slice(None), *part)]
         count[place] += 1
         progress((index + 1) / len(chosen))
-    if total is None:
-        return np.zeros((1, *shape), np.float32)
     if not np.isfinite(np.sum(total, dtype=np.float64)):
         raise InputError("the network gave values that are no numbers")
     lowest = total.min()
@@ -145,8 +150,21 @@ def infer(
     return total
 
 
-def checked_answer(answers: Floats, size: IntTriple, window: Window, batch: int) -> Floats:
+def checked_answer(answers: Floats, size: IntTriple, window: Window, *, batch: int, channels: int) -> Floats:
     """Return a network's answers if they have the shape that its description says.
+
+    Parameters
+    ----------
+    answers : array
+        ``[n, channel, x, y, z]``.
+    size : tuple of int
+        Of the windows that it was given.
+    window : Window
+        As the model's description says.
+    batch : int
+        How many windows it was given.
+    channels : int
+        That it should have.
 
     Raises
     ------
@@ -159,6 +177,8 @@ def checked_answer(answers: Floats, size: IntTriple, window: Window, batch: int)
             f"the network gave {answers.shape[2:]} voxels for a window of {size}; "
             f"with the margin that its description names it should be {expected}"
         )
+    if answers.shape[1] != channels:
+        raise InputError(f"the network gives {answers.shape[1]} channels, its description names {channels}")
     return answers
 
 

@@ -7,15 +7,13 @@ to the user and is never touched.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import json
 import re
 import shutil
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +21,7 @@ from typing import Any
 
 from clara_wf.imaging.geometry import VolumeGeometry
 from clara_wf.model.errors import UsageError
+from clara_wf.model.filelock import locked
 from clara_wf.model.files import UNFINISHED, fsync, write_atomically
 from clara_wf.phantom.acquisition import acquisition
 from clara_wf.phantom.dicom_series import write_ct_series
@@ -124,7 +123,7 @@ def ensure_test_data(
     made_by = wanted.made_by()
     if not _is_wanted(stage, made_by):
         return job
-    with _alone(job / _LOCK, report):
+    with locked(job / _LOCK, waiting=lambda: report(0.0, "waiting for another process that makes the same test data")):
         for leftover in job.glob(f"{UNFINISHED}*"):
             shutil.rmtree(leftover)
         if not _is_wanted(stage, made_by):  # another process has made it meanwhile
@@ -154,18 +153,6 @@ def _checked_job_id(job_id: str) -> str:
         raise UsageError(
             f"{job_id!r} is no job id", remedy="Give a UUID such as 00000000-0000-0000-0000-000000000000"
         ) from exc
-
-
-@contextlib.contextmanager
-def _alone(lock: Path, report: Progress) -> Iterator[None]:
-    """Hold a lock that the system releases even when the process is killed."""
-    with lock.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            report(0.0, "waiting for another process that makes the same test data")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _is_wanted(stage: Path, made_by: dict[str, Any]) -> bool:

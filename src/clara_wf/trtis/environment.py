@@ -6,8 +6,6 @@ which is bound to one version of Python: it loads libpython, and finds its packa
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import os
 import re
 import shutil
@@ -18,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clara_wf.model.errors import LackError
+from clara_wf.model.filelock import locked
 from clara_wf.model.files import write_atomically
 from clara_wf.trtis.state import Say
 
@@ -78,7 +77,10 @@ def prepare(folder: Path, lock: Path, *, say: Say = lambda _: None) -> Environme
     """
     interpreter = find_interpreter()
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(folder.parent / ".environment.lock", say):
+    with locked(
+        folder.parent / ".environment.lock",
+        waiting=lambda: say("waiting for another process that makes the environment"),
+    ):
         wanted = lock.read_text(encoding="utf-8")
         if not _is_made(folder, wanted, interpreter):
             _make(folder, lock, interpreter, say)
@@ -223,15 +225,3 @@ def _lay_out(folder: Path, interpreter: Interpreter) -> None:
 
 def _site(folder: Path, interpreter: Interpreter) -> Path:
     return folder / "lib" / f"python{interpreter.version}" / "site-packages"
-
-
-@contextlib.contextmanager
-def _alone(path: Path, say: Say) -> Iterator[None]:
-    """Let one process at a time make the environment."""
-    with path.open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say("waiting for another process that makes the environment")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import os
 import signal
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
 
 from clara_wf.model.errors import ClaraError, UsageError
+from clara_wf.model.filelock import locked
 from clara_wf.trtis.environment import Environment
 from clara_wf.trtis.log import Progress, last_words
-from clara_wf.trtis.rest import ServerRefused, ask_json, is_live
+from clara_wf.trtis.rest import ServerRefused, ServerSilent, ask_json, is_live
 from clara_wf.trtis.state import (
     LOG_FILE,
     Say,
@@ -204,6 +205,8 @@ def _wait(folder: Path, server: Server, say: Say, deadline: float) -> Server:
         progress.tell()
         try:
             states = model_states(server) if is_live(server.port) else None
+        except ServerSilent:
+            states = None  # it was there a moment ago: the next look tells whether it has ended
         except ServerRefused as exc:
             raise _failure(folder, "cannot start") from exc
     for state in states:
@@ -253,16 +256,11 @@ def _check_ports(port: int) -> None:
                 ) from exc
 
 
-@contextlib.contextmanager
-def _alone(folder: Path, say: Say) -> Iterator[None]:
+def _alone(folder: Path, say: Say) -> AbstractContextManager[None]:
     """Let one process at a time start or stop the server."""
-    with (folder / ".server.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say("waiting for another command that starts or stops the server")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    return locked(
+        folder / ".server.lock", waiting=lambda: say("waiting for another command that starts or stops the server")
+    )
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import triton_python_backend_utils as triton
+from numpy.typing import NDArray
 from openvino_network import Computation, identity
 
 #: What OpenVINO and NumPy raise where a window does not fit the network, or the memory.
@@ -64,7 +65,7 @@ class TritonPythonModel:
     def _answer(self, request: Any, *, alone: bool) -> Any:  # noqa: ANN401 - Triton's types are known to Triton alone
         windows = triton.get_input_tensor_by_name(request, self._input).as_numpy()
         try:
-            score = np.asarray(self._computation.run(windows), np.float32)
+            score = self._compute(windows)
         except _FAULTS as fault:
             self._failures.increment(1)
             text = f"the network failed on windows of {list(windows.shape)}: {_last_line(fault)}"
@@ -78,6 +79,13 @@ class TritonPythonModel:
             shape = (len(windows), 1) if self._batches else (1,)
             outputs.append(triton.Tensor(self._engine, np.full(shape, self._identity.encode(), np.object_)))
         return triton.InferenceResponse(outputs)
+
+    def _compute(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Compute one window after the other: a processor gains nothing from a batch, and each size compiles anew."""
+        if len(windows) == 1:
+            score: NDArray[np.float32] = self._computation.run(windows)
+            return score
+        return np.concatenate([self._computation.run(window[None]).copy() for window in windows])
 
 
 def _last_line(fault: BaseException) -> str:
