@@ -133,6 +133,28 @@ def test_released_means_gone(server, network):
     assert not made & set(wire.regions())
 
 
+@pytest.mark.parametrize("port", ["http", "grpc"])
+def test_shared_memory_may_be_declined(server, models, port, caplog):
+    before = ours()
+    with caplog.at_level(logging.INFO):
+        there = TritonNetwork(f"{port}://{getattr(server, port)}", find_model(models, "tiny"), shared=False)
+        there.prepare(SHAPE)
+        assert np.array_equal(there.infer(window()), window())
+    assert ours() <= before
+    assert "memory" not in there.transport + caplog.text
+    there.release()
+
+
+@pytest.mark.parametrize("port", ["http", "grpc"])
+def test_a_proxy_is_not_asked(server, network, monkeypatch, port):
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "grpc_proxy", "all_proxy"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
+    there = network(address=f"{port}://{getattr(server, port)}", wait=3)
+    assert np.array_equal(there.infer(window()), window())
+
+
 def test_the_log_says_who_computes_and_how(network, caplog, monkeypatch):
     monkeypatch.setattr(served_memory, "Region", no_memory)
     with caplog.at_level(logging.INFO):

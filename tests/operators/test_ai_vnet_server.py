@@ -198,8 +198,9 @@ def test_a_stage_that_is_canceled_leaves_nothing(root, app, server, port):
         time.sleep(1)
         process.send_signal(signal.SIGTERM)
         sent = time.monotonic()
-        process.communicate(timeout=30)
+        _, log = process.communicate(timeout=30)
     assert process.returncode == 130
+    assert {json.loads(line)["stage"] for line in log.splitlines()} == {"ai-vnet"}
     assert time.monotonic() - sent < 2
     assert ours() <= before
     time.sleep(4)

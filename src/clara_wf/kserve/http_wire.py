@@ -1,23 +1,26 @@
-"""KServe v2 over HTTP.
+"""KServe v2 over HTTP, by tritonclient.
 
-Each question has a connection of its own: on one machine that costs nothing beside a network's work, and no connection
-can have died between two volumes. Windows are sent from where they lie, and answers read to where they stay.
+Each question has a client and with it a connection of its own: a client's time-out is its connection's, and no
+connection can have died between two volumes. On one machine that costs nothing beside a network's work. tritonclient
+works on gevent's sockets; nothing of Python's own is patched for that.
 """
 
 from __future__ import annotations
 
+import contextlib
 import http.client
-import json
 import socket
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+import gevent
+import tritonclient.http
+from geventhttpclient.response import HTTPParseError
+from tritonclient.utils import InferenceServerException
 
 from clara_wf.kserve.address import Address
 from clara_wf.kserve.shared_memory import Region
+from clara_wf.kserve.tensors import asked, scores_in, text_in
 from clara_wf.kserve.wire import (
     PATIENCE,
     Answer,
@@ -29,26 +32,19 @@ from clara_wf.kserve.wire import (
     TensorType,
     server_fault,
     silent,
-    text_of,
 )
 
-_HEADER = "Inference-Header-Content-Length"
-#: Bytes of JSON that are read: whoever listens might never end.
-_LONGEST = 2**26
 #: Seconds for a connection to be made.
 _CONNECTING = 5.0
+#: Bytes that are read at once. By geventhttpclient's own 4 KiB, a large answer takes half as long again.
+_BLOCK = 2**18
 #: A peer whose machine is gone sends nothing, not even an end: it is asked for a sign of life after so many seconds, at
 #: intervals of so many, so many times.
 _KEEP_ALIVE = ((socket.TCP_KEEPIDLE, 15), (socket.TCP_KEEPINTVL, 5), (socket.TCP_KEEPCNT, 4))
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Response:
-    """A whole answer."""
-
-    status: int
-    head: Any  # its JSON
-    body: NDArray[np.uint8]  # what follows the JSON
+#: The parser's number for an answer that ends too early.
+_ENDED = 14
+#: What tritonclient says where an error's body is not Triton's.
+_NO_REASON = "an exception occurred in the client"
 
 
 class HttpWire:
@@ -68,27 +64,34 @@ class HttpWire:
     def version(self, patience: float = PATIENCE) -> str:
         """Return the server's version."""
         # Whoever listens may be no inference server at all: no words of his are quoted.
-        response = self._request("GET", "/v2", patience=patience)
-        if response.status >= 500:
-            raise ServerGone(f"the inference server {self._address} is not ready (HTTP status {response.status})")
-        if response.status != 200 or not isinstance(response.head, dict) or "version" not in response.head:
-            raise ForeignServer(f"{self._address} speaks HTTP, but is no inference server")
-        return str(response.head["version"])
+        stranger = ForeignServer(f"{self._address} speaks HTTP, but is no inference server")
+        with self._client(patience) as client:
+            try:
+                said = client.get_server_metadata()
+            except InferenceServerException as exc:
+                if str(exc.status()) >= "500":
+                    reason = f"is not ready (HTTP status {exc.status()})"
+                    raise ServerGone(f"the inference server {self._address} {reason}") from exc
+                raise stranger from exc
+        if not isinstance(said, dict) or "version" not in said:
+            raise stranger
+        return str(said["version"])
 
     def index(self) -> list[IndexEntry]:
         """Return all models of the server's repository."""
-        return [
-            IndexEntry(**{name: str(entry.get(name, "")) for name in ("name", "version", "state", "reason")})
-            for entry in self._ask("POST", "/v2/repository/index")
-        ]
+        with self._client() as client:
+            return [
+                IndexEntry(**{name: str(entry.get(name, "")) for name in ("name", "version", "state", "reason")})
+                for entry in client.get_model_repository_index()
+            ]
 
     def model(self, name: str, version: str) -> ServedModel:
         """Describe a model that is ready."""
-        path = f"/v2/models/{name}/versions/{version}"
-        said, config = self._ask("GET", path), self._ask("GET", f"{path}/config")
+        with self._client() as client:
+            said, config = client.get_model_metadata(name, version), client.get_model_config(name, version)
         return ServedModel(
-            inputs=_types(said["inputs"]),
-            outputs=_types(said["outputs"]),
+            inputs=tuple(_type(entry) for entry in said["inputs"]),
+            outputs=tuple(_type(entry) for entry in said["outputs"]),
             max_batch_size=int(config.get("max_batch_size", 0)),
             backend=str(config.get("backend", "")),
             parameters={key: str(value.get("string_value", "")) for key, value in config.get("parameters", {}).items()},
@@ -96,113 +99,72 @@ class HttpWire:
 
     def load(self, name: str, patience: float) -> None:
         """Have a model loaded, or loaded again."""
-        self._ask("POST", f"/v2/repository/models/{name}/load", patience=patience)
+        with self._client(patience) as client:
+            client.load_model(name)
 
     def register(self, region: Region) -> None:
         """Tell the server of a region."""
-        self._ask(
-            "POST",
-            f"/v2/systemsharedmemory/region/{region.name}/register",
-            {"key": region.key, "offset": 0, "byte_size": region.size},
-        )
+        with self._client() as client:
+            client.register_system_shared_memory(region.name, region.key, region.size)
 
     def unregister(self, name: str) -> None:
         """Let the server forget a region."""
-        self._ask("POST", f"/v2/systemsharedmemory/region/{name}/unregister")
+        with self._client() as client:
+            client.unregister_system_shared_memory(name)
 
     def regions(self) -> Mapping[str, str]:
         """Return the keys of the regions that the server knows, by name."""
-        return {str(entry["name"]): str(entry["key"]) for entry in self._ask("GET", "/v2/systemsharedmemory/status")}
+        with self._client() as client:
+            return {str(entry["name"]): str(entry["key"]) for entry in client.get_system_shared_memory_status()}
 
     def infer(self, question: Question, patience: float) -> Answer:
         """Ask a model."""
-        windows = question.windows
-        outputs = [{"name": question.output, "parameters": _place(question.target) or {"binary_data": True}}]
-        if question.remark:
-            outputs.append({"name": question.remark, "parameters": {"binary_data": True}})
-        content = {
-            "inputs": [
-                {
-                    "name": question.input,
-                    "datatype": "FP32",
-                    "shape": list(windows.shape),
-                    "parameters": _place(question.source, windows.nbytes) or {"binary_data_size": windows.nbytes},
-                }
-            ],
-            "outputs": outputs,
-        }
-        response = self._request(
-            "POST",
-            f"/v2/models/{question.model}/versions/{question.version}/infer",
-            content,
-            () if question.source else (windows,),
-            patience=patience,
-        )
-        if response.status != 200:
-            raise self._fault(response)
-        found, remark = {}, ""
-        body = response.body
-        for output in response.head["outputs"]:
-            size = int(output.get("parameters", {}).get("binary_data_size", 0))
-            found[output["name"]] = (output, body[:size])
-            body = body[size:]
-        if question.remark in found:
-            remark = text_of(found[question.remark][1].tobytes())
-        output, data = found[question.output]
+        with self._client(patience) as client:
+            result = client.infer(**asked(tritonclient.http, question))
+        said = _type(result.get_output(question.output))
         return Answer(
-            datatype=str(output["datatype"]),
-            shape=tuple(int(length) for length in output["shape"]),
-            scores=None if question.target else data.view(np.float32),
-            remark=remark,
+            datatype=said.datatype,
+            shape=said.shape,
+            scores=None if question.target else scores_in(result, question.output),
+            remark=text_in(result, question.remark),
         )
 
     def close(self) -> None:
         """Let go of nothing: each question's connection ends with its answer."""
 
-    def _ask(self, method: str, path: str, content: object = None, *, patience: float = PATIENCE) -> Any:  # noqa: ANN401 - JSON
-        response = self._request(method, path, content, patience=patience)
-        if response.status != 200:
-            raise self._fault(response)
-        if response.head is None:
-            raise ForeignServer(f"{self._address} does not answer as an inference server does")
-        return response.head
-
-    def _fault(self, response: _Response) -> Exception:
-        """Make the error for an answer that is none."""
-        head = response.head
-        reason = str(head.get("error", "")) if isinstance(head, dict) else ""
-        if response.status == 503:
-            return ServerGone(f"the inference server {self._address} is stopping or not ready: {reason}")
-        return server_fault(reason or f"HTTP status {response.status}")
-
-    def _request(
-        self, method: str, path: str, content: object = None, windows: Sequence[NDArray[Any]] = (), *, patience: float
-    ) -> _Response:
-        """Send a request and read the whole answer."""
-        connection = http.client.HTTPConnection(self._address.host, self._address.port, timeout=_CONNECTING)
-        head = b"" if content is None else json.dumps(content).encode()
-        size = len(head) + sum(array.nbytes for array in windows)
+    @contextlib.contextmanager
+    def _client(self, patience: float = PATIENCE) -> Iterator[Any]:
+        """Give a client for one question, and say in our words what became of it."""
+        # What a signal's handler raises is raised here, but gevent prints it too, into the stage's log.
+        gevent.get_hub().exception_stream = None
+        client = tritonclient.http.InferenceServerClient(
+            str(self._address), connection_timeout=_CONNECTING, network_timeout=patience
+        )
+        # geventhttpclient can do both, but tritonclient does not hand them on.
+        transport = client._client_stub  # noqa: SLF001
+        transport.block_size = _BLOCK
+        transport._connection_pool.after_connect = _keep_alive  # noqa: SLF001
         try:
-            connection.connect()
-            connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            for option, value in _KEEP_ALIVE:
-                connection.sock.setsockopt(socket.IPPROTO_TCP, option, value)
-            connection.sock.settimeout(patience)
-            connection.putrequest(method, path, skip_accept_encoding=True)
-            connection.putheader("Connection", "close")
-            connection.putheader("Content-Length", str(size))
-            if windows:
-                connection.putheader(_HEADER, str(len(head)))
-            connection.endheaders(head)
-            for array in windows:
-                connection.send(array.data.cast("B"))
-            return _read(connection.getresponse())
+            # The client's own time-out is for each piece of an answer, which may have no end.
+            with gevent.Timeout(patience, TimeoutError()):
+                yield client
+        except InferenceServerException as exc:
+            raise self._fault(exc) from exc
         except TimeoutError as exc:
             raise self._silent(exc, patience) from exc
         except (OSError, http.client.HTTPException, ValueError) as exc:
             raise self._lost(exc) from exc
         finally:
-            connection.close()
+            client.close()
+
+    def _fault(self, exc: InferenceServerException) -> Exception:
+        """Make the error for an answer that is none."""
+        status, reason = exc.status(), str(exc.message())
+        if reason.startswith(_NO_REASON):
+            reason = f"HTTP status {status}"
+        if status == "503":
+            return ServerGone(f"the inference server {self._address} is stopping or not ready: {reason}")
+        return server_fault(reason)
 
     def _silent(self, exc: TimeoutError, patience: float) -> Exception:
         """Tell a server that is slow from a machine that is gone: the system says that too by a time-out."""
@@ -213,7 +175,7 @@ class HttpWire:
     def _lost(self, exc: Exception) -> Exception:
         """Say what became of a connection."""
         match exc:
-            case http.client.RemoteDisconnected() | http.client.IncompleteRead():
+            case HTTPParseError() if _is_end(exc):
                 reason = "it closed the connection"
             case socket.gaierror():
                 reason = "its name is not known"
@@ -224,42 +186,20 @@ class HttpWire:
         return ServerGone(f"the inference server {self._address} cannot be reached: {reason}")
 
 
-def _place(region: Region | None, size: int | None = None) -> dict[str, Any]:
-    """Name a region as a tensor's place; nothing if there is none."""
-    if region is None:
-        return {}
-    return {"shared_memory_region": region.name, "shared_memory_byte_size": size or region.size}
+def _keep_alive(connection: socket.socket) -> None:
+    """Have the system find out whether the peer's machine is still there."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in _KEEP_ALIVE:
+        connection.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
-def _types(entries: Sequence[Mapping[str, Any]]) -> tuple[TensorType, ...]:
-    return tuple(
-        TensorType(
-            name=str(entry["name"]),
-            datatype=str(entry["datatype"]),
-            shape=tuple(int(length) for length in entry["shape"]),
-        )
-        for entry in entries
+def _is_end(exc: Exception) -> bool:
+    """Say whether an answer, or its absence, is that the connection was closed: the rest has the parser's number."""
+    return len(exc.args) < 2 or exc.args[1] == _ENDED
+
+
+def _type(entry: Mapping[str, Any]) -> TensorType:
+    shape: Sequence[Any] = entry["shape"]
+    return TensorType(
+        name=str(entry["name"]), datatype=str(entry["datatype"]), shape=tuple(int(length) for length in shape)
     )
-
-
-def _read(response: http.client.HTTPResponse) -> _Response:
-    """Read an answer: its JSON, and the bytes after it straight to where they stay."""
-    length = response.getheader("Content-Length")
-    head_length = response.getheader(_HEADER)
-    if length is None or head_length is None:
-        text = response.read(_LONGEST if length is None else min(int(length), _LONGEST))
-        body = np.empty(0, np.uint8)
-    else:
-        text = response.read(int(head_length))
-        body = np.empty(int(length) - int(head_length), np.uint8)
-        view = body.data
-        while view:
-            count = response.readinto(view)
-            if not count:
-                raise http.client.IncompleteRead(b"", len(view))
-            view = view[count:]
-    try:
-        head = json.loads(text) if text else {}
-    except ValueError:
-        head = None  # an error page
-    return _Response(status=response.status, head=head, body=body)

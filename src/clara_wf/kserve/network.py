@@ -84,11 +84,10 @@ def wait_for_server(address: Address, seconds: float, say: Callable[[str], None]
 
 def _connect(address: Address, patience: float) -> Wire:
     """Return the first protocol that a server speaks."""
-    # Half a second of imports, which only a stage that speaks with a server should pay.
-    from clara_wf.kserve.grpc_wire import GrpcWire
-    from clara_wf.kserve.http_wire import HttpWire
-
+    # tritonclient is imported by who speaks with a server, gRPC by who needs it.
     if address.protocol != "grpc":
+        from clara_wf.kserve.http_wire import HttpWire
+
         http = HttpWire(address)
         try:
             http.version(patience)
@@ -97,6 +96,8 @@ def _connect(address: Address, patience: float) -> Wire:
                 raise
         else:
             return http
+    from clara_wf.kserve.grpc_wire import GrpcWire
+
     grpc = GrpcWire(address)
     try:
         grpc.version(patience)
@@ -130,10 +131,12 @@ class TritonNetwork:
         Seconds for the server, and then the model, to be ready.
     timeout : float
         Seconds that a window may take.
-    say : callable
-        Told what is waited for.
-    log : logging.Logger
-        Of the stage.
+    shared : bool
+        Whether windows go through shared memory, as far as there is any; else they are sent.
+    say : callable, optional
+        Told what is waited for; without it, the log is.
+    log : logging.Logger, optional
+        Of the stage; without it, this program's.
 
     Raises
     ------
@@ -152,22 +155,24 @@ class TritonNetwork:
         *,
         wait: float = 120.0,
         timeout: float = 600.0,
-        say: Callable[[str], None],
-        log: logging.Logger,
+        shared: bool = True,
+        say: Callable[[str], None] | None = None,
+        log: logging.Logger | None = None,
     ) -> None:
         self._address = Address.parse(address)
         self._model = model
         self._wait = wait
         self._timeout = timeout
-        self._say = say
-        self._log = log
+        self._shared = shared
+        self._log = log or logging.getLogger("clara_wf")
+        self._say = say or self._log.info
         self._engine = ""  # as the model names it; empty: not known yet
         self._told = False  # whether the log knows who computes
         self._sizes: dict[tuple[int, ...], int] = {}  # bytes of the answer, by the shape of what was asked
-        self._wire = wait_for_server(self._address, wait, say)
+        self._wire = wait_for_server(self._address, wait, self._say)
         self._version = self._wire.version()
         self._served = self._settle(wait)
-        self._memory = ServedMemory(self._wire, log)
+        self._memory = ServedMemory(self._wire, self._log, refused=not shared)
 
     @property
     def identity(self) -> str:
@@ -227,7 +232,7 @@ class TritonNetwork:
         self._wire = wait_for_server(self._address, seconds, self._say)
         self._version, self._engine = self._wire.version(), ""
         self._served = self._settle(seconds)
-        self._memory = ServedMemory(self._wire, self._log)
+        self._memory = ServedMemory(self._wire, self._log, refused=not self._shared)
 
     def _settle(self, seconds: float) -> Served:
         return settle(
@@ -281,9 +286,9 @@ class TritonNetwork:
     def _expected(self, windows: Floats) -> int:
         """Return the bytes of an answer: as the last one had, or as the description has it."""
         description = self._model.description
-        channels = len(description.labels) + (1 if description.background else 0)
         output = np.array(windows.shape[2:]) - 2 * np.array(description.window.margin)
-        return self._sizes.get(windows.shape, 4 * len(windows) * channels * int(np.prod(np.maximum(output, 0))))
+        count = len(windows) * description.channels * int(np.prod(np.maximum(output, 0)))
+        return self._sizes.get(windows.shape, 4 * count)
 
     def _check(self, answer: Answer, windows: Floats) -> None:
         """Check that there is an answer for each window; what it says is for others to judge."""

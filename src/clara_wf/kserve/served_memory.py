@@ -25,14 +25,16 @@ class ServedMemory:
         To the server.
     log : logging.Logger
         Told why there is no shared memory.
+    refused : bool
+        Whether tensors are sent, without trying.
     """
 
-    def __init__(self, wire: Wire, log: logging.Logger) -> None:
+    def __init__(self, wire: Wire, log: logging.Logger, *, refused: bool = False) -> None:
         self._wire = wire
         self._log = log
         self._regions: dict[Role, Region] = {}
         self._tried = False
-        self.refused = False  # tensors are sent
+        self.refused = refused  # tensors are sent
 
     def region(self, role: Role, size: int) -> Region | None:
         """Return a region of at least a size, registered at the server; None if there is none to be had."""
@@ -58,11 +60,6 @@ class ServedMemory:
             self._tried = True
             self._forget_orphans()
         return made
-
-    def renew(self) -> None:
-        """Begin anew with a server that may have been started again, or be another."""
-        self.close()
-        self._tried = self.refused = False
 
     def close(self) -> None:
         """Have the server forget all regions, and remove them."""

@@ -159,10 +159,10 @@ def _checked(served: ServedModel, model: InstalledModel, version: str) -> Served
                 f"{name} at the inference server has {tensor.name} with {len(tensor.shape)} dimensions, "
                 "[n, channels, x, y, z] is wanted"
             )
-    channels = len(description.labels) + (1 if description.background else 0)
-    if score.shape[1] not in {-1, channels}:
+    if score.shape[1] not in {-1, description.channels}:
         raise EngineError(
-            f"{name} at the inference server gives {score.shape[1]} channels, its description names {channels}"
+            f"{name} at the inference server gives {score.shape[1]} channels, its description names "
+            f"{description.channels}"
         )
     batch = served.max_batch_size or image.shape[0]
     return Served(

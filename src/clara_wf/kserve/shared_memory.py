@@ -2,6 +2,9 @@
 
 A region is a file in `/dev/shm`. Its owner holds a lock on it for as long as it lives. The kernel drops the lock
 however the owner ends: so what a killed owner has left is told from what is in use, whatever process ids mean here.
+
+tritonclient's own regions are not used: nothing tells one that is in use from one whose owner was killed, and their
+pages are not reserved, so that a full memory ends the process.
 """
 
 from __future__ import annotations

@@ -167,9 +167,3 @@ class Wire(Protocol):
 
     def close(self) -> None:
         """Let go of the connection."""
-
-
-def text_of(data: bytes) -> str:
-    """Read the first element of a tensor of texts."""
-    length = int.from_bytes(data[:4], "little")
-    return " ".join(data[4 : 4 + length].decode("utf-8", "replace").split())
