@@ -192,6 +192,28 @@ def test_nothing_to_find_and_nothing_found(stepwise):
     assert found.verdict.reasons == ("the network found none of its labels",)
 
 
+def test_what_would_not_fit_is_refused_before_it_is_asked_for(stepwise):
+    out = np.zeros((30, 40, 50), np.uint8)
+    fine = stepwise(preprocess=[{"resample": {"spacing_mm": [0.001, 0.002, 0.003]}}])
+    with pytest.raises(
+        InputError, match=r"the network's image of \d+ x \d+ x \d+ voxels needs .* GiB, .* are available"
+    ):
+        fine.segment(ball_and_box(), out)
+    window = {"size": [8, 8, 8], "tiling": True, "overlap": 0.999999}
+    many = stepwise(window=window, preprocess=[{"pad": {"size": [99, 99, 99]}}])
+    with pytest.raises(InputError, match=r"would take 778,688 windows, 100,000 are the most"):
+        many.segment(ball_and_box(), out)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_volume_without_values_somewhere(stepwise, value):
+    volume = ball_and_box()
+    array = volume.array.astype(np.float32)
+    array[3, 4, 5] = value
+    with pytest.raises(InputError, match="some of its values are no numbers, or infinite"):
+        stepwise().segment(Volume(geometry=volume.geometry, array=array), np.zeros(array.shape, np.uint8))
+
+
 def test_more_channels_than_labels(stepwise):
     segmenter = stepwise(levels=(0, 100, 500), labels=labels_of(1))
     with pytest.raises(InputError, match="gives 3 channels, its description names 2"):
@@ -217,6 +239,16 @@ def test_more_channels_than_labels(stepwise):
         ({"activation": "relu"}, "none of none, softmax, sigmoid"),
         ({"window": {"size": [8, 8, 8], "batch": 0}}, "no whole number from 1"),
         ({"window": {"size": [8, 8, 8], "blending": "cosine"}}, "none of constant, gaussian"),
+        ({"window": {"size": [8, 8, 8], "sigma": 1e-299}}, r"1e-299 is not from 0.01 to 100"),
+        ({"window": {"size": [3000, 3000, 3000]}}, "is more than 268,435,456 voxels"),
+        ({"preprocess": [{"resample": {"spacing_mm": [1, 1, 1e-9]}}]}, "is not from 0.001 to 1000 mm"),
+        ({"preprocess": [{"pad": {"size": [10**9, 1, 1]}}]}, "no whole numbers up to 10,000"),
+        ({"preprocess": [{"clip": [0, 1e-60]}]}, "does not grow"),
+        ({"preprocess": [{"clip": ["x" * 10**6, 1]}]}, r"is no number: 'x{99}\.\.\."),
+        ({"precision": ["f32"]}, r"precision is \['f32'\], none of auto, f32, bf16"),
+        ({"keep_largest": {"neighbours": [6]}}, "none of 6, 18 and 26"),
+        ({"labels": [{**described()["labels"][0], "color": [-5, 300, 3]}]}, "no list of whole numbers from 0 to 255"),
+        ({"labels": [{"value": 1}] * 300}, "and 2681 more"),
     ],
 )
 def test_faults_of_a_description(stepwise, changes, message):

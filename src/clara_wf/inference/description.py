@@ -7,18 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 
 from clara_wf.imaging.record import Code, Label
-from clara_wf.inference.reader import IntTriple, Reader, Triple
-from clara_wf.inference.steps import Step, read_steps
+from clara_wf.inference.reader import IntTriple, Reader, Triple, quoted
+from clara_wf.inference.steps import Step, check_spacing, read_steps
 from clara_wf.model.errors import InputError
 
 SCHEMA = "clara-wf/model/1"
 FILE_NAME = "model.yaml"
+#: Of a Gaussian over a window: narrower, and the sums have no digits left; wider, and it is constant.
+_SIGMAS = (0.01, 100.0)
+#: A gibibyte of input; a network needs a hundred times that.
+_MOST_IN_WINDOW = 2**28
 _BLENDINGS = ("constant", "gaussian", "gaussian-nnunet")
 #: Fields that `preprocess` stands in for.
 _FIXED_WAY = ("spacing_mm", "median_at_mm", "intensity", "within", "field_of_view", "plausibility", "opening")
@@ -160,8 +165,10 @@ def load(path: Path) -> ModelDescription:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as exc:
         raise DescriptionError(f"there is no {path.name} in {path.parent.name}") from exc
-    except (yaml.YAMLError, UnicodeDecodeError) as exc:
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as exc:
         raise DescriptionError(f"{path.parent.name}/{path.name} is no YAML: {exc}") from exc
+    except RecursionError as exc:
+        raise DescriptionError(f"{path.parent.name}/{path.name} is nested beyond reading") from exc
     return parse(content, where=f"{path.parent.name}/{path.name}")
 
 
@@ -173,7 +180,7 @@ def parse(content: object, *, where: str) -> ModelDescription:
         reader.fault("schema", f"is {top['schema']!r}, not {SCHEMA}" if "schema" in top else f"is missing: {SCHEMA}")
     description = _read(reader, top)
     if reader.faults:
-        raise DescriptionError(f"{where}: " + "; ".join(reader.faults.values()))
+        raise DescriptionError(f"{where}: {reader.message}")
     return description
 
 
@@ -187,7 +194,7 @@ def _read(reader: Reader, top: Mapping[str, Any]) -> ModelDescription:
     """Read all fields; where the reader noted faults, what is returned stands for nothing."""
     orientation = reader.text("orientation", top.get("orientation"))
     if not is_orientation(orientation):
-        reader.fault("orientation", f"is {orientation!r}, not three of R/L, A/P and S/I")
+        reader.fault("orientation", f"is {quoted(orientation)}, not three of R/L, A/P and S/I")
     if top.get("field_of_view") is not None and orientation != "RAS":
         reader.fault("field_of_view", f"is only for orientation RAS, not {orientation}")
     preprocess = read_steps(reader, top["preprocess"]) if "preprocess" in top else ()
@@ -196,15 +203,12 @@ def _read(reader: Reader, top: Mapping[str, Any]) -> ModelDescription:
             if top.get(name):
                 reader.fault(name, "does not go with preprocess")
     spacing = (1.0, 1.0, 1.0) if preprocess else reader.triple("spacing_mm", top.get("spacing_mm"))
-    if min(spacing) <= 0:
-        reader.fault("spacing_mm", f"{list(spacing)} is not positive")
+    check_spacing(reader, "spacing_mm", spacing)
     labels = _labels(reader, top.get("labels"))
-    precision = top.get("precision", "auto")
-    if precision not in {"auto", "f32", "bf16"}:
-        reader.fault("precision", f"{precision!r} is none of auto, f32 and bf16")
+    precision = reader.choice("precision", top.get("precision", "auto"), ("auto", "f32", "bf16"))
     median_at = None if top.get("median_at_mm") is None else reader.triple("median_at_mm", top["median_at_mm"])
-    if median_at is not None and min(median_at) <= 0:
-        reader.fault("median_at_mm", f"{list(median_at)} is not positive")
+    if median_at is not None:
+        check_spacing(reader, "median_at_mm", median_at)
     activation = reader.choice("activation", top.get("activation", "none"), ("none", "softmax", "sigmoid"))
     return ModelDescription(
         name=reader.text("name", top.get("name")),
@@ -228,7 +232,7 @@ def _read(reader: Reader, top: Mapping[str, Any]) -> ModelDescription:
         within=_within(reader, top.get("within"), top.get("name")),
         field_of_view=_field_of_view(reader, top.get("field_of_view")),
         plausibility=_plausibility(reader, top.get("plausibility")),
-        precision=precision,
+        precision=precision,  # type: ignore[arg-type]
         licence=reader.text("licence", top.get("licence")),
         citation=reader.text("citation", top.get("citation")),
         limits=reader.text("limits", top.get("limits")),
@@ -256,12 +260,14 @@ def _window(reader: Reader, content: object) -> Window:
     margin = reader.whole("window.margin", entry.get("margin", [0, 0, 0]))
     if any(length - 2 * edge < 1 for length, edge in zip(size, margin, strict=True)):
         reader.fault("window.size", f"{list(size)} leaves nothing between margins of {list(margin)}")
+    if prod(size) > _MOST_IN_WINDOW:
+        reader.fault("window.size", f"{list(size)} is more than {_MOST_IN_WINDOW:,} voxels")
     overlap = reader.number("window.overlap", entry.get("overlap", 0))
     if not 0 <= overlap < 1:
         reader.fault("window.overlap", f"{overlap:g} is not from 0 up to 1")
     sigma = reader.number("window.sigma", entry.get("sigma", 0.125))
-    if sigma <= 0:
-        reader.fault("window.sigma", f"{sigma:g} is not positive")
+    if not _SIGMAS[0] <= sigma <= _SIGMAS[1]:
+        reader.fault("window.sigma", f"{sigma:g} is not from {_SIGMAS[0]:g} to {_SIGMAS[1]:g}")
     batch = reader.number("window.batch", entry.get("batch", 1))
     if batch < 1 or batch != int(batch):
         reader.fault("window.batch", f"{batch:g} is no whole number from 1")
@@ -288,11 +294,11 @@ def _keep_largest(reader: Reader, top: Mapping[str, Any], labels: tuple[Label, .
     known = [label.value for label in labels]
     values = entry.get("labels", known)
     if not isinstance(values, list) or not values or any(value not in known for value in values):
-        reader.fault("keep_largest.labels", f"is {values!r}, no list of values that labels have")
+        reader.fault("keep_largest.labels", f"is {quoted(values)}, no list of values that labels have")
         values = known
     neighbours = entry.get("neighbours", 26)
-    if neighbours not in {6, 18, 26}:
-        reader.fault("keep_largest.neighbours", f"is {neighbours!r}, none of 6, 18 and 26")
+    if neighbours not in (6, 18, 26):
+        reader.fault("keep_largest.neighbours", f"is {quoted(neighbours)}, none of 6, 18 and 26")
     together = reader.flag("keep_largest.together", entry.get("together", False))
     return KeepLargest(labels=tuple(values), neighbours=neighbours, together=together)
 
@@ -306,6 +312,9 @@ def _labels(reader: Reader, content: object) -> tuple[Label, ...]:
         where = f"labels[{index}]"
         entry = reader.section(where, item, {"value", "name", "category", "type", "color"})
         color = reader.numbers(f"{where}.color", entry.get("color", [255, 0, 0]), 3)
+        if any(not 0 <= part <= 255 or part != int(part) for part in color):
+            reader.fault(f"{where}.color", f"{list(color)} is no list of whole numbers from 0 to 255")
+            color = (255, 0, 0)
         value = reader.number(f"{where}.value", entry.get("value"))
         if not 1 <= value <= 255 or value != int(value):
             reader.fault(f"{where}.value", f"{value:g} is no whole number from 1 to 255")

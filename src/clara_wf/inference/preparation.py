@@ -18,6 +18,7 @@ from scipy import ndimage, sparse
 
 from clara_wf.imaging.geometry import VolumeGeometry
 from clara_wf.imaging.volume import Volume
+from clara_wf.inference.memory import check_fits
 from clara_wf.inference.resample import DIRECTIONS, nearest_axes
 from clara_wf.inference.steps import Clip, Crop, Normalize, Pad, Resample, Rescale, Scale, Step
 
@@ -90,6 +91,7 @@ def prepare(volume: Volume, turn: Turn, steps: Sequence[Step]) -> Prepared:
     steps : sequence of Step
         As the description lists them.
     """
+    check_fits("the volume", volume.array.shape)
     values: Floats = np.array(turn.view(volume.array), np.float32, order="C")
     spacing = [volume.geometry.spacing[axis] for axis in turn.axes]
     maps = [_identity(length) for length in values.shape]
@@ -189,6 +191,7 @@ def _moved(
 ) -> tuple[Floats, list[AxisMap]]:
     """Cut or grow the image to a box, and the maps with it."""
     lengths = [end - first for first, end in reach]
+    check_fits("the network's image", lengths)
     moved = np.full(lengths, np.float32(fill))
     source, target, changed = [], [], []
     for (first, end), length, axis_map in zip(reach, values.shape, maps, strict=True):
@@ -221,6 +224,7 @@ def _resampled(
     wanted = [old if abs(old - new) < tolerance else new for old, new in zip(spacing, step.spacing, strict=True)]
     ratios = [new / old for new, old in zip(wanted, spacing, strict=True)]
     shape = [_new_length(length, 1 / ratio, step) for length, ratio in zip(values.shape, ratios, strict=True)]
+    check_fits("the network's image", shape, copies=2)
     coarse, coarse_back = _coarse_axis(spacing, wanted, step), _coarse_axis(wanted, spacing, step)
     forward, changed = [], []
     for axis, (length, grown, ratio) in enumerate(zip(values.shape, shape, ratios, strict=True)):

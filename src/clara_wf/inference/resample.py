@@ -20,6 +20,7 @@ from scipy import sparse
 
 from clara_wf.imaging.geometry import VolumeGeometry
 from clara_wf.imaging.volume import Volume
+from clara_wf.inference.memory import check_fits
 
 Floats = NDArray[np.float32]
 _ITK: Any = SimpleITK  # its functions carry no types
@@ -105,6 +106,7 @@ def resample(volume: Volume, target: VolumeGeometry, *, fill: float) -> Floats:
     """
     source, order = _parallel(volume, target, fill)
     turned = _permuted(target, np.argsort(order))
+    check_fits("the network's image", turned.shape)
     out: Floats = np.empty(turned.shape, np.float32)
     for index, plane in slices(source, turned, fill=fill):
         out[index] = plane

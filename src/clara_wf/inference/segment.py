@@ -189,6 +189,7 @@ class Segmenter:
             With the verdict `none`, and nothing but background in `out`, where there is nothing to find.
         """
         clock = _Clock()
+        _check_numbers(volume)
         measurer = Measurer(volume.geometry, self.labels)
         if self._model.description.preprocess:
             verdict = label_stepwise(self._network, self._model, volume, out, lap=clock.lap, progress=progress)
@@ -350,6 +351,12 @@ def _inside(organ: _Answer, description: ModelDescription) -> tuple[VolumeGeomet
     if description.within.dilation:
         mask = ndimage.binary_dilation(mask, _NEAR, iterations=description.within.dilation)
     return grid, mask
+
+
+def _check_numbers(volume: Volume) -> None:
+    """Check that a volume has values everywhere; whole numbers always do."""
+    if volume.array.dtype.kind == "f" and not all(np.isfinite(plane).all() for plane in volume.array):
+        raise UnsuitableVolume("some of its values are no numbers, or infinite")
 
 
 def _measure(volume: Volume, labels: NDArray[np.uint8], measurer: Measurer) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from math import ceil
+from math import ceil, prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from clara_wf.inference.accumulator import Reach, accumulator, column_limit
 from clara_wf.inference.description import Window
 from clara_wf.inference.engine import Network
+from clara_wf.inference.memory import check_fits
 from clara_wf.inference.reader import IntTriple
 from clara_wf.inference.windows import checked_answer, cut, fitting
 from clara_wf.model.errors import InputError
@@ -26,6 +27,9 @@ Floats = NDArray[np.float32]
 #: The least that a voxel counts, beside 1 in the middle: far from it, a Gaussian vanishes and the mean would be 0 / 0.
 #: MONAI's, and what half precision leaves of nnU-Net's.
 _LEAST_WEIGHT = {"gaussian": 1e-3, "gaussian-nnunet": 6e-9}
+
+#: Days of work on a processor.
+_MOST_WINDOWS = 100_000
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -118,7 +122,8 @@ class Sliding:
     Raises
     ------
     InputError
-        The image is larger than the window, which can neither grow nor be one of several.
+        The image is larger than the window, which can neither grow nor be one of several; or there would be too many
+        windows, or too large ones.
     """
 
     def __init__(
@@ -142,6 +147,14 @@ class Sliding:
             starts(length, part, overlap=window.overlap, placement=window.placement)
             for length, part in zip(self.shape, self._output, strict=True)
         ]
+        asked = prod(len(along) for along in self._starts)
+        if asked > _MOST_WINDOWS:
+            raise InputError(
+                f"the image would take {asked:,} windows, {_MOST_WINDOWS:,} are the most",
+                remedy="Lower the overlap in the model's description",
+            )
+        # A network holds its input and its output at least, and much more in between.
+        check_fits("a window", self._size, copies=1 + channels)
         self._layers, self._rows = self._reaches(0), self._reaches(1)
         self._weights = importance(window, output).transpose(self.order)
         self._batch = max(1, min(window.batch, network.batch, len(self._starts[2])))

@@ -10,7 +10,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from clara_wf.inference.reader import IntTriple, Reader, Triple
+import numpy as np
+
+from clara_wf.inference.reader import IntTriple, Reader, Triple, quoted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +93,8 @@ class Pad:
 
 Step = Clip | Scale | Rescale | Normalize | Resample | Crop | Pad
 _ONES = [1, 1, 1]
+#: From microscopy to whole bodies.
+_SPACINGS_MM = (0.001, 1000.0)
 
 
 def read_steps(reader: Reader, content: object) -> tuple[Step, ...]:
@@ -107,7 +111,7 @@ def read_steps(reader: Reader, content: object) -> tuple[Step, ...]:
         ((name, entry),) = item.items()
         read = _READERS.get(str(name))
         if read is None:
-            reader.fault(where, f"is the unknown step {name!r}, none of {', '.join(_READERS)}")
+            reader.fault(where, f"is the unknown step {quoted(name)}, none of {', '.join(_READERS)}")
             continue
         steps.append(read(reader, f"{where}.{name}", entry))
     if sum(isinstance(step, Resample) for step in steps) > 1:
@@ -148,8 +152,7 @@ def _normalize(reader: Reader, where: str, content: object) -> Step:
 def _resample(reader: Reader, where: str, content: object) -> Step:
     entry = reader.section(where, content, {"spacing_mm", "interpolation", "grid", "back", "anisotropy"})
     spacing = reader.triple(f"{where}.spacing_mm", entry.get("spacing_mm"))
-    if min(spacing) <= 0:
-        reader.fault(f"{where}.spacing_mm", f"{list(spacing)} is not positive")
+    check_spacing(reader, f"{where}.spacing_mm", spacing)
     anisotropy = entry.get("anisotropy")
     interpolation = ("linear", "cubic", "nearest")
     return Resample(
@@ -181,6 +184,14 @@ def _pad(reader: Reader, where: str, content: object) -> Step:
     )
 
 
+def check_spacing(reader: Reader, where: str, spacing: Triple) -> None:
+    """Note a fault where voxels are of no size that an image has."""
+    if min(spacing) <= 0:
+        reader.fault(where, f"{list(spacing)} is not positive")
+    elif min(spacing) < _SPACINGS_MM[0] or max(spacing) > _SPACINGS_MM[1]:
+        reader.fault(where, f"{list(spacing)} is not from {_SPACINGS_MM[0]:g} to {_SPACINGS_MM[1]:g} mm")
+
+
 def _divisor(reader: Reader, where: str, entry: Mapping[str, object]) -> IntTriple:
     divisor = reader.whole(f"{where}.divisible_by", entry.get("divisible_by", _ONES))
     if min(divisor) < 1:
@@ -190,7 +201,8 @@ def _divisor(reader: Reader, where: str, entry: Mapping[str, object]) -> IntTrip
 
 def _span(reader: Reader, where: str, content: object) -> tuple[float, float]:
     low, high = reader.numbers(where, content, 2)
-    if low >= high:
+    # In the numbers that are computed with, which know less digits.
+    if not np.float32(low) < np.float32(high):
         reader.fault(where, f"{[low, high]} does not grow")
     return low, high
 
