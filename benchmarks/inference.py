@@ -1,7 +1,7 @@
 """Networks beside the bare engine, beside themselves in Triton, and beside MONAI, in one run: `inference [TURNS]`.
 
 1. The embedded engine beside the bare engine's loop: OpenVINO alone on the same windows, nothing around it. For the
-   liver network (one large window) and for a UNet in windows of 96.
+   liver network (one large window) and for the UNet of MONAI's spleen bundle in windows of 96.
 2. The whole way through the liver network with Triton instead of the embedded engine: through shared memory, and with
    the windows in the bodies of HTTP and gRPC.
 3. Our windows beside MONAI's `sliding_window_inference`: the same ONNX, the same engine, the same image. It needs the

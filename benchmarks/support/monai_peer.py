@@ -1,6 +1,6 @@
 """MONAI's side of the benchmark `inference`; run by the interpreter of `.peers`.
 
-monai_peer.py network FILE.onnx          save a UNet of MONAI with random weights
+monai_peer.py network FILE.onnx          save the UNet of MONAI's spleen bundle with random weights
 monai_peer.py window FILE.onnx IN OUT    its sliding_window_inference on IN.npy, labels to OUT.npy
 """
 
@@ -14,17 +14,26 @@ from pathlib import Path
 
 import numpy as np
 
-CHANNELS = 6
-ROI, OVERLAP = (96, 96, 96), 0.25
+#: The network and the window of MONAI's published bundle for the spleen in CT.
+CHANNELS = 2
+ROI, OVERLAP = (96, 96, 96), 0.5
 
 
 def network(path: Path) -> None:
-    """Save the network: every spatial size that 8 divides, any batch."""
+    """Save the network: every spatial size that 16 divides, any batch."""
     import torch
     from monai.networks.nets import UNet
 
     torch.manual_seed(0)
-    unet = UNet(spatial_dims=3, in_channels=1, out_channels=CHANNELS, channels=(16, 32, 64, 128), strides=(2, 2, 2))
+    unet = UNet(
+        spatial_dims=3,
+        in_channels=1,
+        out_channels=CHANNELS,
+        channels=(16, 32, 64, 128, 256),
+        strides=(2, 2, 2, 2),
+        num_res_units=2,
+        norm="batch",
+    )
     axes = {0: "n", 2: "x", 3: "y", 4: "z"}
     torch.onnx.export(
         unet.eval(),

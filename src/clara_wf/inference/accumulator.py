@@ -94,7 +94,9 @@ class _WholeLayer:
         """Do nothing: every row has its place."""
 
     def end_layer(self, layer: Reach) -> None:
-        self._sums[:, : layer.high - layer.final] = self._sums[:, layer.final - layer.low : layer.high - layer.low]
+        # Channel by channel: NumPy then sees that nothing overlaps, and makes no copy in between.
+        for channel in self._sums:
+            channel[: layer.high - layer.final] = channel[layer.final - layer.low : layer.high - layer.low]
 
 
 class _RowByRow:
@@ -118,7 +120,9 @@ class _RowByRow:
 
     def end_row(self, layer: Reach, row: Reach) -> None:  # noqa: ARG002 - see Accumulator
         # What the next row adds to moves to the front.
-        self._sums[:, :, : row.high - row.final] = self._sums[:, :, row.final - row.low : row.high - row.low]
+        for channel in self._sums:
+            for plane in channel:
+                plane[: row.high - row.final] = plane[row.final - row.low : row.high - row.low]
 
     def end_layer(self, layer: Reach) -> None:
         """Do nothing: what the next layer adds to is in its place."""

@@ -7,7 +7,9 @@ windows, and what the next layer of windows still has to add to; see `accumulato
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil, prod
@@ -28,6 +30,8 @@ Floats = NDArray[np.float32]
 #: MONAI's, and what half precision leaves of nnU-Net's.
 _LEAST_WEIGHT = {"gaussian": 1e-3, "gaussian-nnunet": 6e-9}
 
+#: Slices that are added at once.
+_SLAB = 8
 #: Days of work on a processor.
 _MOST_WINDOWS = 100_000
 
@@ -159,7 +163,7 @@ class Sliding:
         self._weights = importance(window, output).transpose(self.order)
         self._batch = max(1, min(window.batch, network.batch, len(self._starts[2])))
         self._given = np.empty((self._batch, 1, *self._size), np.float32)
-        self._weighted = np.empty(self._weights.shape, np.float32)
+        self._pool = ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0)))
 
     def bands(self) -> list[Band]:
         """Return the bands in which the image fits into memory: one, unless there are many channels."""
@@ -245,23 +249,35 @@ class Sliding:
 
     def _add(self, sums: Floats, answer: Floats, part: tuple[slice, slice, slice]) -> None:
         """Add the part of a window's scores that lies in the image, weighted, and in the last channel the weights."""
-        if self._window.blending == "constant":
-            for total, scores in zip(sums, answer, strict=False):
-                np.add(total, scores[part], out=total)
-            sums[-1] += 1
-            return
-        weights = self._weights[part]
-        # One channel's worth of memory for all: asking the system for it anew takes longer than the product.
-        weighted = self._weighted[tuple(slice(0, length) for length in weights.shape)]
-        for total, scores in zip(sums, answer, strict=False):
-            np.add(total, np.multiply(scores[part], weights, out=weighted), out=total)
-        sums[-1] += weights
+        scores = answer[(slice(None), *part)]
+        weights = self._weights[part] if self._window.blending != "constant" else None
+        # While a network computes it has all cores; so has what is done between two windows.
+        slabs = [slice(first, first + _SLAB) for first in range(0, sums.shape[1], _SLAB)]
+        for _ in self._pool.map(lambda slab: _add_slab(sums[:, slab], scores[:, slab], _of(weights, slab)), slabs):
+            pass
+
+
+def _of(weights: Floats | None, slab: slice) -> Floats | None:
+    return None if weights is None else weights[slab]
+
+
+def _add_slab(sums: Floats, scores: Floats, weights: Floats | None) -> None:
+    """Add scores, weighted, and in the last channel the weights: a few slices, which stay near the processor."""
+    if weights is None:
+        sums[:-1] += scores
+        sums[-1] += 1
+        return
+    weighted = np.empty(weights.shape, np.float32)
+    for total, channel in zip(sums, scores, strict=False):
+        np.add(total, np.multiply(channel, weights, out=weighted), out=total)
+    sums[-1] += weights
 
 
 def _mean(sums: Floats) -> Floats:
     """Divide the sums by the weights in the last channel, in place."""
     scores = sums[:-1]
     scores /= sums[-1]
-    if not np.isfinite(np.sum(scores, dtype=np.float64)):
+    # In double precision, which takes long, only where single precision may just have overflowed.
+    if not np.isfinite(scores.sum()) and not np.isfinite(np.sum(scores, dtype=np.float64)):
         raise InputError("the network gave values that are no numbers")
     return scores

@@ -194,13 +194,14 @@ def cut(image: Floats, start: Sequence[int], window: Window, *, out: Floats) -> 
     out : array
         Of the window's size.
     """
-    out[:] = np.float32(window.padding)
     source, target = [], []
     for first, length, edge, limit in zip(start, out.shape, window.margin, image.shape, strict=True):
         begin = first - edge
         low, high = max(begin, 0), min(begin + length, limit)
         source.append(slice(low, high))
         target.append(slice(low - begin, high - begin))
+    if any(part.stop - part.start < length for part, length in zip(target, out.shape, strict=True)):
+        out[:] = np.float32(window.padding)
     out[tuple(target)] = image[tuple(source)]
 
 
