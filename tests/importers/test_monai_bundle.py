@@ -398,6 +398,10 @@ def test_every_inferer(translate, inferer, expected):
         ({"roi_size": [96, 96]}, "neither one nor three"),
         ({"roi_size": 96, "overlap": [0.5, 0.5, 0.25]}, "not one number for all axes"),
         ({"roi_size": 96, "overlap": 1}, "overlap=1"),
+        ({"roi_size": 96, "overlap": 1e299}, r"overlap=1e\+299\): it is no number, or a far too large one"),
+        ({"roi_size": 96, "sw_batch_size": -1}, "sw_batch_size=-1.: it is no whole number from 1 to 1024"),
+        ({"roi_size": 96, "sw_batch_size": 10**400}, r"sw_batch_size=10+\.\.\.\): it is no whole number"),
+        ({"roi_size": 96, "sw_batch_size": True}, "sw_batch_size=True"),
         ({"roi_size": 96, "padding_mode": "reflect"}, "padding_mode=reflect"),
         ({"roi_size": 96, "mode": "cosine"}, "mode=cosine"),
         ({"roi_size": 96, "with_coord": True}, "with_coord=True"),
@@ -548,6 +552,48 @@ def changed(side: str, **fields: Any) -> dict[str, Any]:
 def test_metadata_that_says_too_little_or_too_much(translate, metadata, text):
     with pytest.raises(Untranslatable, match=text):
         translate(bundle_config(), metadata)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("\ud800", r"the label 1, '\\ud800', holds control characters"),
+        ("a\x1b[2Jb", r"'a\\x1b\[2Jb', holds control characters"),
+        ("a\x00", r"'a\\x00', holds control characters"),
+        ("x" * 65, "has 65 characters, 64 at most"),
+        ("x" * 9_000_00, "has 900000 characters, 64 at most"),
+    ],
+)
+def test_a_label_s_name_that_nobody_can_be_shown(translate, name, text):
+    with pytest.raises(Untranslatable, match=text) as caught:
+        translate(bundle_config(), bundle_metadata(("background", name, "spleen")))
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize("field", ["name", "version", "license", "copyright", "references", "intended_use"])
+def test_a_text_that_nobody_can_be_shown(translate, field):
+    with pytest.raises(Untranslatable, match="holds control characters") as caught:
+        translate(bundle_config(), bundle_metadata(**{field: "a\x1b[31m\ud800" + "b" * 5000}))
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 400
+
+
+def test_what_is_quoted_is_cut(translate, tmp_path):
+    before = [LOAD, RAS, on("ScaleIntensityd"), on("\x1b" + "N" * 9999), on("Spacingd", pixdim=["\x07" * 9999] * 99)]
+    before += [on("Spacingd", pixdim=1, **{f"a{index}": 1 for index in range(999)})]
+    with pytest.raises(Untranslatable, match=r"; and \d+ more$") as caught:
+        translate(bundle_config(before=before))
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 4000
+    root = make_bundle(tmp_path / "second")
+    (root / "configs/inference.json").unlink()
+    lines = ["a0: &a0 [x, x]", *(f"a{index}: &a{index} [{f'*a{index - 1}, ' * 9}]" for index in range(1, 9))]
+    lines += ["inferer: {_target_: *a8}", "preprocessing: {_target_: *a8}", "postprocessing: {_target_: *a8}"]
+    (root / "configs/inference.yaml").write_text("\n".join(lines))
+    with pytest.raises(Untranslatable) as caught, candidate(root):
+        pass
+    assert len(str(caught.value)) < 1500
 
 
 def test_a_modality_that_is_not_known_is_any(translate):

@@ -162,6 +162,23 @@ def test_every_refusal(translate, plan, data, text):
         translate(plan, data)
 
 
+@pytest.mark.parametrize(
+    ("plan", "labels", "text"),
+    [
+        (None, {"\ud800": 1}, r"the label 1, '\\ud800', holds control characters"),
+        (None, {"a\x1b[2J": 1}, r"the label 1, 'a\\x1b\[2J', holds control characters"),
+        (None, {"x" * 65: 1}, "has 65 characters, 64 at most"),
+        (None, {"a b": 1, "a  b": 2}, "labels uses a name twice: a b"),
+        (None, {" ": 1}, "the labels 1 have no name"),
+        (plans(dataset_name="\x1b[2J"), {"a": 1}, r"title '.*' holds control characters"),
+    ],
+)
+def test_names_that_nobody_can_be_shown_or_that_are_the_same(translate, plan, labels, text):
+    with pytest.raises(Untranslatable, match=text) as caught:
+        translate(plan, dataset(labels={"background": 0, **labels}))
+    assert str(caught.value).isprintable()
+
+
 def test_all_faults_are_named_at_once(translate):
     plan = plans({"normalization_schemes": ["Own"], "patch_size": [1]}, image_reader_writer="SimpleITKIO")
     with pytest.raises(Untranslatable, match=r"ignore.*as they lie.*Own.*patch size"):

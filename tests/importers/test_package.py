@@ -11,14 +11,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 from packages import bundle_config, bundle_metadata, make_bundle, make_export, save_channels
-from tiny_network import described, model_folder
+from tiny_network import described, model_folder, save_network
 
 from clara_wf.importers.adding import candidate
-from clara_wf.importers.label_codes import label_entry
+from clara_wf.importers.label_codes import label_entries, label_entry
 from clara_wf.importers.package import open_package
 from clara_wf.importers.torchscript import convert
-from clara_wf.importers.translation import Untranslatable
+from clara_wf.importers.translation import Notes, Untranslatable
 from clara_wf.importers.unpacking import Limits, unpack
 from clara_wf.inference.install import install_described
 from clara_wf.inference.repository import find_model, list_models
@@ -225,7 +226,94 @@ def test_a_name_that_is_there_twice(tmp_path):
         archive.writestr("a.json", "{}")
         archive.writestr("a.json", "[]")
 
-    with pytest.raises(InputError, match="cannot be unpacked: File exists"), open_package(archive_of(tmp_path, write)):
+    with pytest.raises(InputError, match=r"'a\.json' is there twice$"), open_package(archive_of(tmp_path, write)):
+        pass
+
+
+def test_members_that_want_one_place_are_named(tmp_path):
+    def write(archive: zipfile.ZipFile) -> None:
+        archive.writestr("a.json", "{}")
+        archive.writestr("a.json/b.json", "[]")
+
+    file = archive_of(tmp_path, write)
+    with pytest.raises(InputError, match=r"unpacked: 'a\.json/b\.json': ") as caught, open_package(file):
+        pass
+    assert "clara-wf-" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["..zip", "...zip", ".zip"])
+def test_a_zip_of_any_name_is_unpacked_into_a_folder_of_its_own(tmp_path, name):
+    file = zipped(make_bundle(tmp_path / "bundle"), tmp_path / name)
+    assert kind_of(file) == "MONAI bundle"
+
+
+def test_a_member_s_name_does_not_act_on_a_terminal(tmp_path):
+    file = archive_of(tmp_path, lambda archive: archive.writestr("\x1b[2J.json", "{}"))
+    with pytest.raises(InputError, match=r"'\\x1b\[2J\.json' has control characters") as caught, open_package(file):
+        pass
+    assert "\x1b" not in str(caught.value)
+
+
+def test_a_link_that_leads_out_of_a_folder_is_not_followed(tmp_path):
+    secret = tmp_path / "shadow"
+    secret.write_text("root:$y$secret: [")
+    folder = model_folder(tmp_path / "own", described())
+    (folder / "model.yaml").unlink()
+    (folder / "model.yaml").symlink_to(secret)
+    for path in (folder, folder / "network.onnx"):
+        with pytest.raises(InputError, match=r"model\.yaml is a link that leads out of the folder own") as caught:
+            kind_of(path)
+        assert "secret" not in str(caught.value)
+    (folder / "model.yaml").unlink()
+    (folder / "model.yaml").symlink_to("real.yaml")
+    (folder / "real.yaml").write_text(yaml.safe_dump(described()))
+    assert kind_of(folder) == "ONNX with model.yaml", "within the folder links are as good as files"
+    (folder / "loop").symlink_to("loop")
+    with pytest.raises(InputError, match="loop is a link"):
+        kind_of(folder)
+
+
+@pytest.mark.parametrize(
+    ("shape", "window", "text"),
+    [
+        ((1, 1, 8, 16, 16), {}, "it takes 8x16x16 voxels, its windows are 16x16x16"),
+        ((2, 1, "x", "y", "z"), {}, r"it takes 2 windows at once, window\.batch is 1"),
+        ((1, 2, "x", "y", "z"), {}, "it takes 2 channels, not one"),
+        ((1, 1, 16, 16, 16), {"margin": [2, 2, 2]}, "it gives 16x16x16 voxels of 16x16x16 with a margin of 2x2x2"),
+    ],
+)
+def test_a_network_of_our_own_that_does_not_fit(tmp_path, shape, window, text):
+    description = described(window={**described()["window"], **window})
+    folder = model_folder(tmp_path / "own", description)
+    save_network(folder / "network.onnx", shape=shape)
+    with pytest.raises(Untranslatable, match=text), candidate(folder):
+        pass
+
+
+def test_a_network_of_our_own_with_fixed_sizes_that_fit(tmp_path):
+    folder = model_folder(tmp_path / "own", described())
+    save_network(folder / "network.onnx", shape=(1, 1, 16, 16, 16))
+    with candidate(folder) as found:
+        assert found.description.window.size == (16, 16, 16)
+
+
+@pytest.mark.parametrize(
+    ("field", "text"), [("title", "a\x1b[2Jb"), ("version", "\ud800"), ("licence", "a\x00b"), ("limits", "\x9b0m")]
+)
+def test_texts_of_our_own_that_nobody_can_be_shown(tmp_path, field, text):
+    folder = model_folder(tmp_path / "own", described(**{field: "PUT"}))
+    file = folder / "model.yaml"
+    file.write_text(file.read_text().replace("PUT", json.dumps(text)))
+    with pytest.raises(InputError, match=rf"{field} '.*' holds control characters") as caught, candidate(folder):
+        pass
+    assert str(caught.value).isprintable()
+
+
+def test_labels_of_our_own_have_names_of_dicom_s_length(tmp_path):
+    description = described()
+    description["labels"][0]["name"] = "x" * 65
+    folder = model_folder(tmp_path / "own", description)
+    with pytest.raises(InputError, match=r"labels\[0\]\.name 'x+' has 65 characters, 64 at most"), candidate(folder):
         pass
 
 
@@ -371,6 +459,14 @@ def test_codes_and_colours_of_labels():
     assert len(unknown["value"]) <= 16
     assert unknown["value"] != label_entry(1, "a thing that has no name in RadLex", 0)["type"]["value"]
     assert len({tuple(label_entry(1, "x", index)["color"]) for index in range(255)}) == 255
+
+
+def test_names_that_give_the_same_code_get_codes_of_their_own():
+    notes = Notes()
+    entries = label_entries([(1, "A b"), (2, "a_b"), (3, "a-B")], notes)
+    assert len({entry["type"]["value"] for entry in entries}) == 3
+    assert all(len(entry["type"]["value"]) <= 16 for entry in entries)
+    assert not notes.faults
 
 
 def test_a_bundle_without_a_name_is_called_as_its_file_is(tmp_path):

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tiny_network import save_network
 
 from clara_wf.inference.description import DescriptionError
 from clara_wf.inference.download import WeightsUnavailable
@@ -96,6 +97,32 @@ def test_a_source_that_is_no_model(tmp_path, own_model, tiny):
     with pytest.raises(InputError, match="no ONNX file"):
         install("tiny", tmp_path / "models", source=folder / "model.yaml")
     assert list_models(tmp_path / "models") == []
+
+
+def test_a_network_that_does_not_fit_its_description(tmp_path, own_model, tiny):
+    folder = own_model(tiny)
+    for shape, text in (
+        ((1, 1, 8, 8, 8), "it takes 8x8x8 voxels, its windows are"),
+        ((3, 1, "x", "y", "z"), "it takes 3 windows at once"),
+        ((1, 2, "x", "y", "z"), "it takes 2 channels, not one; it gives 2 channels"),
+    ):
+        save_network(folder / "network.onnx", shape=shape)
+        with pytest.raises(InputError, match=rf"network\.onnx does not fit its description: {text}"):
+            install("tiny", tmp_path / "models", source=folder)
+    assert list_models(tmp_path / "models") == []
+
+
+def test_a_description_that_nobody_can_be_shown(tmp_path, own_model, tiny):
+    with pytest.raises(InputError, match=r"title 'a\\x1b\[2J' holds control characters"):
+        install("tiny", tmp_path / "models", source=own_model({**tiny, "title": "a\x1b[2J"}))
+
+
+def test_a_link_that_leads_out_of_the_folder(tmp_path, own_model, tiny):
+    folder = own_model(tiny)
+    (folder / "model.yaml").rename(tmp_path / "elsewhere.yaml")
+    (folder / "model.yaml").symlink_to(tmp_path / "elsewhere.yaml")
+    with pytest.raises(InputError, match=r"model\.yaml is a link that leads out"):
+        install("tiny", tmp_path / "models", source=folder)
 
 
 def test_a_description_of_another_model(tmp_path, own_model, tiny):

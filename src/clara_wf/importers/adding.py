@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,11 @@ from clara_wf.importers.monai_bundle import translate_bundle
 from clara_wf.importers.nnunet_export import translate_export
 from clara_wf.importers.package import Kind, Package, open_package
 from clara_wf.importers.torchscript import convert
-from clara_wf.importers.translation import Translation, Untranslatable, as_yaml
+from clara_wf.importers.translation import MOST_TOLD, Translation, Untranslatable, as_yaml
 from clara_wf.importers.unpacking import DEFAULT_LIMITS, Limits
 from clara_wf.inference.description import ModelDescription, is_orientation, load, parse
-from clara_wf.inference.onnx_file import Graph, check_graph
+from clara_wf.inference.install import text_faults
+from clara_wf.inference.onnx_file import Graph, check_graph, misfits, printable
 from clara_wf.inference.repository import check_name
 from clara_wf.model.errors import UsageError
 
@@ -118,7 +119,9 @@ def _own(package: Package, name: str | None) -> Candidate:
         text = as_yaml({**read_config(package.configuration), "name": name})
         description = parse(yaml.safe_load(text), where=package.configuration.name)
     check_name(description.name)
-    _check_channels(package, description, check_graph(package.weights))
+    if faults := text_faults(description):
+        raise Untranslatable(f"{package.configuration.name}: {'; '.join(faults[:MOST_TOLD])}")
+    _check_fit(package, description, check_graph(package.weights))
     return Candidate(
         kind=package.kind,
         name=description.name,
@@ -140,10 +143,9 @@ def _translated(package: Package, found: Translation, onnx: Path) -> Candidate:
         remarks.append(f"The ONNX file takes {batch} window{'s' if batch > 1 else ''} at once: so does clara-wf")
         window["batch"] = batch
     text = as_yaml({**found.description, "window": window})
-    description = parse(yaml.safe_load(text), where=f"{package.root.name} as model.yaml")
+    description = parse(yaml.safe_load(text), where=f"{printable(package.root.name)} as model.yaml")
     check_name(description.name)
-    _check_channels(package, description, graph)
-    _check_shape(package, description, graph)
+    _check_fit(package, description, graph)
     return Candidate(
         kind=package.kind,
         name=description.name,
@@ -156,37 +158,9 @@ def _translated(package: Package, found: Translation, onnx: Path) -> Candidate:
     )
 
 
-def _check_channels(package: Package, description: ModelDescription, graph: Graph) -> None:
-    """Check that the network has a channel for each label; what is open in the graph shows when it is run."""
-    faults = []
-    taken, given = graph.input.shape[1], graph.output.shape[1]
-    if taken not in {None, 1}:
-        faults.append(f"it takes {taken} channels, not one")
-    if given not in {None, description.channels}:
-        background = " and a background" if description.background else ""
-        faults.append(f"it gives {given} channels, the labels are {len(description.labels)}{background}")
-    if faults:
-        raise Untranslatable(f"{package.weights.name} does not fit its description: {'; '.join(faults)}")
-
-
-def _check_shape(package: Package, description: ModelDescription, graph: Graph) -> None:
-    """Check that a network of fixed sizes is given just these."""
-    taken, given = graph.input.shape[2:], graph.output.shape[2:]
-    sizes = _sizes(taken)
-    window = description.window
-    faults = []
-    if not window.tiling and any(taken):
-        faults.append(f"it takes {sizes} voxels, but is to be given the whole image: export it with any size")
-    elif any(size not in {None, wanted} for size, wanted in zip(taken, window.size, strict=True)):
-        faults.append(f"it takes {sizes} voxels, its windows are {_sizes(window.size)}")
-    if any(None not in pair and pair[0] != pair[1] for pair in zip(taken, given, strict=True)):
-        faults.append(f"it gives {_sizes(given)} voxels of {sizes}")
-    if faults:
-        raise Untranslatable(f"{package.weights.name} does not fit its description: {'; '.join(faults)}")
-
-
-def _sizes(shape: Sequence[int | None]) -> str:
-    return "x".join(str(size or "any") for size in shape)
+def _check_fit(package: Package, description: ModelDescription, graph: Graph) -> None:
+    if faults := misfits(graph, description):
+        raise Untranslatable(f"{printable(package.weights.name)} does not fit its description: {'; '.join(faults)}")
 
 
 def _trial_window(description: Mapping[str, Any]) -> list[int]:

@@ -15,6 +15,8 @@ from typing import Any
 
 import yaml
 
+from clara_wf.importers.translation import shown
+from clara_wf.inference.reader import quoted
 from clara_wf.model.errors import InputError
 
 _SEPARATOR = re.compile(r"::|#")
@@ -35,7 +37,7 @@ class Unresolved:
     why: str  # is an expression, which is never evaluated
 
     def __str__(self) -> str:
-        return f"{self.text!r} {self.why}"
+        return f"{quoted(self.text)} {self.why}"
 
 
 class BundleConfig:
@@ -59,7 +61,7 @@ class BundleConfig:
             found, target = self._find(text[1:])
             why = _why_not(text) or ("" if found else "refers to nothing")
             if text in seen:
-                why = f"refers to itself ({' to '.join((*seen, text))})"
+                why = _circle(seen, text)
             elif len(seen) > _MOST_DEPTH:
                 why = "refers to something by too many steps"
             if why:
@@ -74,7 +76,7 @@ class BundleConfig:
             raise InputError("the bundle's configuration is nested, or refers to itself, beyond reading")
         if isinstance(value, str):
             if value in seen:
-                return Unresolved(text=value, why=f"refers to itself ({' to '.join((*seen, value))})")
+                return Unresolved(text=value, why=_circle(seen, value))
             seen = (*seen, value)
             value = self.shallow(value)
         if isinstance(value, list):
@@ -96,6 +98,10 @@ class BundleConfig:
             else:
                 return False, None
         return True, target
+
+
+def _circle(seen: tuple[str, ...], text: str) -> str:
+    return f"refers to itself ({shown(' to '.join((*seen, text)))})"
 
 
 def _why_not(text: str) -> str:
@@ -120,8 +126,12 @@ def read_config(path: Path) -> Mapping[str, Any]:
             raise InputError(f"{path.name} has more than {_MOST_BYTES >> 20} MB: that is no configuration")
         text = path.read_text(encoding="utf-8-sig")
         content = json.loads(text) if path.suffix.lower() == ".json" else yaml.safe_load(text)
+    except yaml.MarkedYAMLError as exc:
+        # Its own text quotes the lines around.
+        line = "" if exc.problem_mark is None else f" in line {exc.problem_mark.line + 1}"
+        raise InputError(f"{path.name} cannot be read: {shown(exc.problem or 'it is no YAML')}{line}") from exc
     except (ValueError, yaml.YAMLError, RecursionError) as exc:
-        raise InputError(f"{path.name} cannot be read: {exc}") from exc
+        raise InputError(f"{path.name} cannot be read: {shown(str(exc))}") from exc
     except OSError as exc:
         raise InputError(f"{path.name} cannot be read: {exc.strerror}") from exc
     if not isinstance(content, Mapping):

@@ -9,16 +9,20 @@ from __future__ import annotations
 import colorsys
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from pydicom.sr.codedict import codes
+
+from clara_wf.importers.translation import Notes
+from clara_wf.inference.install import LONGEST_NAME, text_fault
+from clara_wf.inference.reader import quoted
 
 #: The scheme of codes that say nothing but a name: DICOM leaves 99... to everybody.
 PRIVATE_SCHEME = "99CLARAWF"
 _ANATOMY = {"value": "123037004", "scheme": "SCT", "meaning": "Anatomical Structure"}
 _MORPHOLOGY = {"value": "49755003", "scheme": "SCT", "meaning": "Morphologically Altered Structure"}
-#: DICOM's limits: Code Value is SH, Code Meaning and Segment Label are LO.
+#: DICOM's limits: Code Value is SH, Code Meaning is LO.
 _VALUE_LENGTH, _MEANING_LENGTH = 16, 64
 
 #: Words of a name, in any order, to pydicom's keyword. Which side is left out: the name keeps it.
@@ -112,7 +116,30 @@ _VERTEBRA = re.compile(r"(C[1-7]|T[1-9]|T1[0-2]|L[1-5])", re.IGNORECASE)
 _GOLDEN = 0.618033988749895
 
 
-def label_entry(value: int, name: str, index: int) -> dict[str, Any]:
+def label_entries(names: Iterable[tuple[int, str]], notes: Notes) -> list[dict[str, Any]]:
+    """Return the labels as `model.yaml` has them; names that no person can be shown are faults.
+
+    Parameters
+    ----------
+    names : iterable of (int, str)
+        Value and name of each, the values numbered from 1.
+    notes : Notes
+        Where faults are noted.
+    """
+    entries: list[dict[str, Any]] = []
+    taken: set[str] = set()
+    for value, name in names:
+        why = text_fault(name, longest=LONGEST_NAME)
+        if why:
+            notes.fault(f"the label {value}, {quoted(name)}, {why}")
+        entry = label_entry(value, "?" if why else name, value - 1, taken=taken)
+        if entry["type"]["scheme"] == PRIVATE_SCHEME:
+            taken.add(entry["type"]["value"])
+        entries.append(entry)
+    return entries
+
+
+def label_entry(value: int, name: str, index: int, *, taken: Collection[str] = ()) -> dict[str, Any]:
     """Return a label as `model.yaml` has it.
 
     Parameters
@@ -123,12 +150,14 @@ def label_entry(value: int, name: str, index: int) -> dict[str, Any]:
         As the network's author calls it: ``kidney_left``.
     index : int
         Its place among the labels, which chooses its colour.
+    taken : collection of str
+        Private codes of other labels.
     """
-    category, kind = _coded(name)
+    category, kind = _coded(name, taken)
     return {"value": value, "name": name, "category": category, "type": kind, "color": _colour(index)}
 
 
-def _coded(name: str) -> tuple[dict[str, str], dict[str, str]]:
+def _coded(name: str, taken: Collection[str]) -> tuple[dict[str, str], dict[str, str]]:
     """Return category and type of a name."""
     words = [word for word in re.split(r"[^a-z0-9]+", name.lower()) if word]
     level = [word for word in words if _VERTEBRA.fullmatch(word)]
@@ -142,7 +171,7 @@ def _coded(name: str) -> tuple[dict[str, str], dict[str, str]]:
         keyword = _BY_WORDS.get(frozenset(_singular(word, _WORDS) or word for word in known))
         if keyword is not None:
             return _ANATOMY, _sct(keyword)
-    return _ANATOMY, _private(name)
+    return _ANATOMY, _private(name, taken)
 
 
 _BY_WORDS = {frozenset(words.split()): keyword for words, keyword in _ORGANS.items()}
@@ -159,12 +188,13 @@ def _sct(keyword: str) -> dict[str, str]:
     return {"value": str(code.value), "scheme": "SCT", "meaning": str(code.meaning)}
 
 
-def _private(name: str) -> dict[str, str]:
+def _private(name: str, taken: Collection[str]) -> dict[str, str]:
     """Return a code of our own: the name, or as much of it as is allowed and what tells it from others."""
     value = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-").upper()
-    if not value or len(value) > _VALUE_LENGTH:
-        digest = hashlib.sha256(name.encode()).hexdigest()[:6].upper()
-        value = f"{value[: _VALUE_LENGTH - 7]}-{digest}".strip("-")
+    beginning, tries = value[: _VALUE_LENGTH - 7], 0
+    while not value or len(value) > _VALUE_LENGTH or value in taken:
+        digest = hashlib.sha256(f"{name}{tries or ''}".encode()).hexdigest()[:6].upper()
+        value, tries = f"{beginning}-{digest}".strip("-"), tries + 1
     return {"value": value, "scheme": PRIVATE_SCHEME, "meaning": name[:_MEANING_LENGTH]}
 
 

@@ -12,12 +12,22 @@ from pathlib import Path
 from typing import Any
 
 from clara_wf.importers.bundle_config import BundleConfig, Unresolved, read_config
-from clara_wf.importers.label_codes import label_entry
+from clara_wf.importers.label_codes import label_entries
 from clara_wf.importers.monai_call import Call
 from clara_wf.importers.monai_results import INFERERS, POSTPROCESSING, After
 from clara_wf.importers.monai_transforms import PREPROCESSING, Before
-from clara_wf.importers.translation import NOT_STATED, Notes, Translation, known_modality, model_name
+from clara_wf.importers.translation import (
+    NOT_STATED,
+    Notes,
+    Translation,
+    known_modality,
+    listed,
+    model_name,
+    shown,
+    twice,
+)
 from clara_wf.inference.description import SCHEMA
+from clara_wf.inference.reader import quoted
 
 #: Where a bundle's configurations lie, in the order in which they are looked for.
 METADATA = "configs/metadata.json"
@@ -56,7 +66,7 @@ def translate_bundle(
     modality = _check_input(metadata, notes)
     names = _channels(metadata, notes)
     background = len(names) > 1
-    labels = [label_entry(value, text, value - 1) for value, text in _foreground(names, notes)]
+    labels = label_entries(_foreground(names, notes), notes)
     before = _before(config, metadata, orientation, notes)
     window = _window(config, notes)
     after = After(
@@ -85,7 +95,7 @@ def translate_bundle(
         del description["modality"]
     lacks_orientation = not before.orientation
     return notes.finish(
-        f"the MONAI bundle {root.name}", description, remedy=_ORIENTATION_REMEDY if lacks_orientation else None
+        f"the MONAI bundle {shown(root.name)}", description, remedy=_ORIENTATION_REMEDY if lacks_orientation else None
     )
 
 
@@ -163,7 +173,7 @@ class _Gathering:
 def _concerns(call: Call, key: str, notes: Notes) -> bool:
     """Whether a transform works on the image or the answer; what works on others changes nothing here."""
     if call.kind and not call.concerns(key):
-        notes.ignore(f"{call.name} ({', '.join(call.keys)})")
+        notes.ignore(f"{call.name} ({listed(call.keys)})")
         return False
     return True
 
@@ -206,14 +216,14 @@ def _check_input(metadata: Mapping[str, Any], notes: Notes) -> str:
         return ""
     channels = entry.get("num_channels", 1)
     if channels != 1:
-        notes.fault(f"metadata.json: the network takes {channels} channels, not one")
+        notes.fault(f"metadata.json: the network takes {shown(channels)} channels, not one")
     shape = entry.get("spatial_shape")
     if isinstance(shape, list) and len(shape) != 3:
         notes.fault(f"metadata.json: the network takes {len(shape)} spatial dimensions, not three")
-    stated = str(entry.get("modality", "")).strip()
+    stated = _text(entry.get("modality"))
     modality = known_modality(stated)
     if not modality:
-        notes.remarks.append(f"Its modality is {stated or 'not stated'}: a volume of any modality will be taken")
+        notes.remarks.append(f"Its modality is {shown(stated) or 'not stated'}: a volume of any modality will be taken")
     return modality
 
 
@@ -235,7 +245,7 @@ def _channels(metadata: Mapping[str, Any], notes: Notes) -> list[str]:
     found = [names.get(str(index)) for index in range(total)]
     nameless = [str(index) for index, text in enumerate(found) if not isinstance(text, str) or not text.strip()]
     if not total or nameless:
-        which = ", ".join(nameless) or "all"
+        which = listed(nameless) or "all"
         notes.fault(f"metadata.json: outputs.channel_def gives no name to the channels {which}")
     if len(names) > total:
         notes.fault(f"metadata.json: outputs.channel_def names {len(names)} channels of {total}")
@@ -247,16 +257,16 @@ def _foreground(names: list[str], notes: Notes) -> list[tuple[int, str]]:
     if len(names) == 1:
         return [(1, names[0])]
     if names and names[0].lower() != "background":
-        notes.fault(f"metadata.json: channel 0 is {names[0]!r}, not the background")
+        notes.fault(f"metadata.json: channel 0 is {quoted(names[0])}, not the background")
     labels = list(enumerate(names))[1:]
-    doubles = sorted({text for _, text in labels if text and [name for _, name in labels].count(text) > 1})
+    doubles = twice(text for _, text in labels if text)
     if doubles:
-        notes.fault(f"metadata.json: outputs.channel_def uses a name twice: {', '.join(doubles)}")
+        notes.fault(f"metadata.json: outputs.channel_def uses a name twice: {listed(doubles)}")
     return labels
 
 
 def _about(root: Path, metadata: Mapping[str, Any], name: str | None) -> dict[str, Any]:
-    called = _text(metadata.get("name")) or root.name
+    called = _text(metadata.get("name")) or shown(root.name)
     return {
         "schema": SCHEMA,
         "name": name or model_name(called) or "model",
@@ -270,7 +280,7 @@ def _texts(root: Path, metadata: Mapping[str, Any]) -> dict[str, str]:
     missing = NOT_STATED.format(kind="bundle")
     file = next((entry.name for entry in sorted(root.iterdir()) if entry.name.upper().startswith("LICENSE")), "")
     licence = _text(metadata.get("license")) or _text(metadata.get("licence"))
-    licence = licence or (f"in the bundle's file {file}" if file else missing)
+    licence = licence or (f"in the bundle's file {shown(file)}" if file else missing)
     rights = _text(metadata.get("copyright"))
     references = _text(metadata.get("references")) or _text(metadata.get("authors"))
     intended = _text(metadata.get("intended_use")) or missing
@@ -285,12 +295,14 @@ def _text(value: object) -> str:
     """Return any of JSON's values as one line of text; empty for nothing."""
     if isinstance(value, list):
         return "; ".join(text for entry in value if (text := _text(entry)))
-    if isinstance(value, str | int | float) and not isinstance(value, bool):
-        return re.sub(r"\s+", " ", str(value)).strip()
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return shown(value)
+    if isinstance(value, str):
+        return " ".join(value.split())
     return ""
 
 
 def _made_before_1_5(metadata: Mapping[str, Any]) -> bool:
     """Whether the bundle was made when CropForeground ended at the image by default."""
-    found = re.match(r"(\d+)\.(\d+)", str(metadata.get("monai_version", "")))
+    found = re.match(r"(\d{1,9})\.(\d{1,9})", _text(metadata.get("monai_version")))
     return found is not None and (int(found[1]), int(found[2])) < (1, 5)

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from clara_wf.importers.bundle_config import BundleConfig, Unresolved
-from clara_wf.importers.translation import Notes, is_number
+from clara_wf.importers.translation import Notes, is_number, shown
 
 #: Of every transform: which keys, on what device, and for whom to read.
 _MOOT = {"keys", "allow_missing_keys", "device", "lazy"}
@@ -27,7 +27,7 @@ class Call:
         self._notes = notes
         self._asked = set(_MOOT)
         target = config.shallow(entry.get("_target_"))
-        self.path = str(target)
+        self.path = shown(str(target) if isinstance(target, Unresolved) else target)
         self.name = self.path.rsplit(".", 1)[-1]
         own = "." not in self.path or self.path.startswith("monai.")
         self.kind = _kind(self.name, known) if own else ""
@@ -62,8 +62,9 @@ class Call:
 
     def refuse(self, argument: str, why: str = "") -> None:
         """Note an argument whose value is not taken."""
-        shown = str(self._config.deep(self._arguments.get(argument)))
-        self._notes.fault(f"{self.name}({argument}={shown[:60]})" + (f": {why}" if why else ""))
+        found = self._config.deep(self._arguments.get(argument))
+        text = shown(str(found) if isinstance(found, Unresolved) else found)
+        self._notes.fault(f"{self.name}({shown(str(argument))}={text})" + (f": {why}" if why else ""))
 
     def value(self, argument: str, *, default: Any = None) -> Any:  # noqa: ANN401 - whatever JSON can hold
         """Return an argument; what cannot be resolved is a fault, and then the default."""
@@ -72,7 +73,7 @@ class Call:
             return default
         found = self._config.deep(self._arguments[argument])
         if isinstance(found, Unresolved):
-            self._notes.fault(f"{self.name}({argument}): {found}")
+            self._notes.fault(f"{self.name}({shown(argument)}): {found}")
             return default
         return found
 
@@ -105,7 +106,7 @@ class Call:
         if found is None:
             return default
         if not is_number(found):
-            self.refuse(argument, "it is no number")
+            self.refuse(argument, "it is no number, or a far too large one")
             return default
         return found
 

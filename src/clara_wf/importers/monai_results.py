@@ -14,11 +14,13 @@ from typing import Any
 
 from clara_wf.importers.monai_call import Call
 from clara_wf.importers.monai_transforms import Before
-from clara_wf.importers.translation import Notes, in_one_line, is_number, plain_number
+from clara_wf.importers.translation import Notes, in_one_line, is_number, listed, plain_number
 
 _NEIGHBOURS: Mapping[object, int] = {None: 26, 1: 6, 2: 18, 3: 26}
 #: Voxels of the window of a network that is given the whole image: it grows as it must.
 _ANY = [1, 1, 1]
+#: Windows at once; no machine has the memory for more.
+_MOST_WINDOWS = 1024
 
 
 @dataclass(kw_only=True)
@@ -97,7 +99,7 @@ def _as_discrete(call: Call, after: After) -> None:
     elif largest:
         _largest(call, after)
     elif not is_number(threshold):
-        call.refuse("threshold", "it is no number")
+        call.refuse("threshold", "it is no number, or a far too large one")
     elif not after.single:
         call.fault("a threshold of several channels lets labels overlap")
     else:
@@ -156,8 +158,8 @@ def _keep_largest(call: Call, after: After) -> None:
     call.only(num_components=1)
     if call.value("is_onehot", default=False) is not False:
         call.refuse("is_onehot")
-    if not values or any(value not in after.foreground for value in values):
-        call.refuse("applied_labels", f"the labels are {', '.join(map(str, after.foreground))}")
+    if not 0 < len(values) <= len(after.foreground) or any(value not in after.foreground for value in values):
+        call.refuse("applied_labels", f"the labels are {listed(after.foreground)}")
     neighbours = _NEIGHBOURS.get(connectivity) if connectivity is None or isinstance(connectivity, int) else None
     if neighbours is None:
         call.refuse("connectivity")
@@ -210,6 +212,9 @@ def _whole(call: Call, notes: Notes) -> dict[str, Any]:
 def _sliding(call: Call, notes: Notes) -> dict[str, Any]:
     size = call.whole_triple("roi_size", default=1)
     batch = call.value_if_known("sw_batch_size", default=1)
+    if not isinstance(batch, int) or isinstance(batch, bool) or not 1 <= batch <= _MOST_WINDOWS:
+        call.refuse("sw_batch_size", f"it is no whole number from 1 to {_MOST_WINDOWS}")
+        batch = 1
     mode = call.value("mode", default="constant")
     overlap = _same(call, "overlap", 0.25)
     sigma = _same(call, "sigma_scale", 0.125)
@@ -219,9 +224,9 @@ def _sliding(call: Call, notes: Notes) -> dict[str, Any]:
     if mode not in ("constant", "gaussian"):
         call.refuse("mode")
     if not 0 <= overlap < 1:
-        call.refuse("overlap")
+        call.refuse("overlap", "it is not from 0 up to 1")
     if sigma <= 0:
-        call.refuse("sigma_scale")
+        call.refuse("sigma_scale", "it is not positive")
     if max(size) <= 0:
         return _whole(call, notes)
     if min(size) <= 0:
@@ -230,7 +235,7 @@ def _sliding(call: Call, notes: Notes) -> dict[str, Any]:
     window |= {
         "blending": mode,
         "padding": plain_number(padding),
-        "batch": max(int(batch), 1) if is_number(batch) else 1,
+        "batch": batch,
     }
     if mode == "gaussian":
         window["sigma"] = plain_number(sigma)
@@ -242,7 +247,10 @@ def _same(call: Call, argument: str, default: float) -> float:
     """Return a number that may be given for each axis, if it is the same for all."""
     found = call.value(argument, default=default)
     entries = found if isinstance(found, list) and found else [found]
-    if any(not is_number(one) or one != entries[0] for one in entries):
+    if not all(is_number(one) for one in entries):
+        call.refuse(argument, "it is no number, or a far too large one")
+        return default
+    if any(one != entries[0] for one in entries):
         call.refuse(argument, "it is not one number for all axes")
         return default
     return float(entries[0])

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from clara_wf.importers.monai_call import Call
-from clara_wf.importers.translation import Notes, in_one_line, is_number, plain_number
+from clara_wf.importers.translation import Notes, in_one_line, is_number, plain_number, shown
 
 #: Selectors of the foreground whose text says what they select; they are compared, never evaluated.
 _SELECTORS = {"$lambdax:x>0": "positive", "$lambdax:x!=0": "nonzero"}
@@ -118,7 +118,7 @@ def _scale(call: Call, before: Before) -> None:
     call.floating()
     numbers = [one for one in (low, high) if is_number(one)]
     if len(numbers) != 2 or numbers[0] >= numbers[1]:
-        call.fault(f"it maps to {low} and {high}, which does not grow")
+        call.fault(f"it maps to {shown(low)} and {shown(high)}, which does not grow")
         return
     before.add(call, "rescale", [plain_number(one) for one in numbers])
 

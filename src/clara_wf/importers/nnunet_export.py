@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from clara_wf.importers.bundle_config import read_config
-from clara_wf.importers.label_codes import label_entry
+from clara_wf.importers.label_codes import label_entries
 from clara_wf.importers.translation import (
     NOT_STATED,
     Notes,
@@ -20,8 +20,11 @@ from clara_wf.importers.translation import (
     in_one_line,
     is_number,
     known_modality,
+    listed,
     model_name,
     plain_number,
+    shown,
+    twice,
 )
 from clara_wf.inference.description import SCHEMA
 
@@ -83,7 +86,9 @@ def translate_export(
     }
     if not modality:
         del description["modality"]
-    return notes.finish(f"the nnU-Net export {root.name}", description, remedy=None if lies else _ORIENTATION_REMEDY)
+    return notes.finish(
+        f"the nnU-Net export {shown(root.name)}", description, remedy=None if lies else _ORIENTATION_REMEDY
+    )
 
 
 def _configuration_of(root: Path, plans: Mapping[str, Any], notes: Notes) -> str:
@@ -105,17 +110,19 @@ def _configuration(plans: Mapping[str, Any], name: str, notes: Notes) -> Mapping
     parent: object = name
     while parent is not None:
         if parent in chain:
-            notes.fault(f"the configuration {name} inherits from itself: {' from '.join(chain)}")
+            notes.fault(f"the configuration {name} inherits from itself: {shown(' from '.join(chain))}")
             break
         entry = known.get(parent) if isinstance(parent, str) else None
         if not isinstance(entry, Mapping):
-            notes.fault(f"plans.json has no configuration {parent} (there are: {', '.join(map(str, known)) or 'none'})")
+            notes.fault(f"plans.json has no configuration {shown(parent)} (there are: {listed(known) or 'none'})")
             break
         chain.append(str(parent))
         settings = {**entry, **settings}
         parent = entry.get("inherits_from")
     if settings.get("previous_stage"):
-        notes.fault(f"the configuration {name} is a cascade: it needs the labels of {settings['previous_stage']} first")
+        notes.fault(
+            f"the configuration {name} is a cascade: it needs the labels of {shown(settings['previous_stage'])} first"
+        )
     patch = settings.get("patch_size")
     if isinstance(patch, list) and len(patch) == 2:
         notes.fault(f"the configuration {name} is 2-D: it looks at slices")
@@ -129,10 +136,10 @@ def _channel(dataset: Mapping[str, Any], notes: Notes) -> str:
         notes.fault("dataset.json: channel_names is missing")
         return ""
     if len(names) != 1:
-        notes.fault(f"dataset.json: the network takes {len(names)} channels ({', '.join(map(str, names.values()))})")
+        notes.fault(f"dataset.json: the network takes {len(names)} channels ({listed(names.values())})")
         return ""
-    (stated,) = names.values()
-    modality = known_modality(str(stated))
+    (stated,) = map(shown, names.values())
+    modality = known_modality(stated)
     if not modality:
         notes.remarks.append(f"Its channel is called {stated}: a volume of any modality will be taken")
     return modality
@@ -143,9 +150,9 @@ def _labels(dataset: Mapping[str, Any], notes: Notes) -> list[dict[str, Any]]:
     if not isinstance(stated, Mapping) or stated.get("background") != 0:
         notes.fault("dataset.json: labels is missing, or has no background of 0")
         return []
-    regions = [str(name) for name, value in stated.items() if isinstance(value, list)]
+    regions = [name for name, value in stated.items() if isinstance(value, list)]
     if regions:
-        notes.fault(f"dataset.json: {', '.join(regions)} are regions, which overlap")
+        notes.fault(f"dataset.json: {listed(regions)} are regions, which overlap")
     if "ignore" in stated:
         notes.fault("dataset.json: the label ignore is not known here")
     if regions or "ignore" in stated:
@@ -154,12 +161,19 @@ def _labels(dataset: Mapping[str, Any], notes: Notes) -> list[dict[str, Any]]:
     if sorted(values.values(), key=str) != sorted(range(1, len(values) + 1), key=str) or len(values) > 255:
         notes.fault("dataset.json: the labels are not numbered from 1 on, without a gap")
         return []
-    return [label_entry(value, name, value - 1) for name, value in sorted(values.items(), key=lambda item: item[1])]
+    names = [(value, " ".join(name.split())) for name, value in sorted(values.items(), key=lambda item: item[1])]
+    nameless = [value for value, name in names if not name]
+    if nameless:
+        notes.fault(f"dataset.json: the labels {listed(nameless)} have no name")
+    doubles = twice(name for _, name in names if name)
+    if doubles:
+        notes.fault(f"dataset.json: labels uses a name twice: {listed(doubles)}")
+    return label_entries(names, notes)
 
 
 def _orientation(plans: Mapping[str, Any], orientation: str | None, notes: Notes) -> str:
     """Return where the axes of an image grow to, as nnU-Net's reader gives it; empty if nothing says it."""
-    reader = str(plans.get("image_reader_writer", ""))
+    reader = shown(plans.get("image_reader_writer", ""))
     if reader in _REORIENTING:
         if orientation not in {None, _REORIENTED}:
             notes.fault(f"{reader} turns every image to {_REORIENTED}, --orientation says {orientation}")
@@ -178,7 +192,7 @@ def _transposed(plans: Mapping[str, Any], letters: str, notes: Notes) -> str:
     """Return where the network's own axes grow to."""
     order = plans.get("transpose_forward", [0, 1, 2])
     if not isinstance(order, list) or sorted(order, key=str) != [0, 1, 2]:
-        notes.fault(f"plans.json: transpose_forward is {order}")
+        notes.fault(f"plans.json: transpose_forward is {shown(order)}")
         return letters
     if len(letters) != 3 or order == [0, 1, 2]:
         return letters
@@ -192,11 +206,11 @@ def _steps(plans: Mapping[str, Any], settings: Mapping[str, Any], notes: Notes) 
     notes.became.append(("crop to nonzero", in_one_line(crop)))
     steps = [crop, *_normalization(plans, settings, notes)]
     if settings.get("preprocessor_name", "DefaultPreprocessor") != "DefaultPreprocessor":
-        notes.fault(f"the preprocessor {settings['preprocessor_name']} is unknown")
+        notes.fault(f"the preprocessor {shown(settings['preprocessor_name'])} is unknown")
     _check_resampling(settings, notes)
     spacing = settings.get("spacing")
     if not isinstance(spacing, list) or len(spacing) != 3 or not all(_positive(one) for one in spacing):
-        notes.fault(f"plans.json: the spacing is {spacing}")
+        notes.fault(f"plans.json: the spacing is {shown(spacing)}")
         return steps
     resample = {
         "resample": {
@@ -220,9 +234,9 @@ def _check_resampling(settings: Mapping[str, Any], notes: Notes) -> None:
         # What the function takes where the plans are silent: splines of order 3, and no axis apart.
         given = {"order": 3, "force_separate_z": False, **(options if isinstance(options, Mapping) else {})}
         usual = {"is_seg": False, "order": order, "order_z": 0, "force_separate_z": None}
-        odd = [f"{key}={value}" for key, value in given.items() if key not in usual or usual[key] != value]
+        odd = [f"{key}={shown(value)}" for key, value in given.items() if key not in usual or usual[key] != value]
         if settings[field] != _RESAMPLING or odd:
-            notes.fault(f"{field} is {settings[field]}({', '.join(odd)})")
+            notes.fault(f"{field} is {shown(settings[field])}({listed(odd)})")
 
 
 def _normalization(plans: Mapping[str, Any], settings: Mapping[str, Any], notes: Notes) -> list[dict[str, Any]]:
@@ -236,8 +250,8 @@ def _normalization(plans: Mapping[str, Any], settings: Mapping[str, Any], notes:
     elif scheme == "RescaleTo01Normalization":
         steps = [{"rescale": [0, 1]}]
     elif scheme != "NoNormalization":
-        notes.fault(f"the normalization {scheme} is unknown")
-    notes.became.append((str(scheme), "; ".join(in_one_line(step) for step in steps) or "nothing"))
+        notes.fault(f"the normalization {shown(scheme)} is unknown")
+    notes.became.append((shown(scheme), "; ".join(in_one_line(step) for step in steps) or "nothing"))
     return steps
 
 
@@ -261,7 +275,7 @@ def _ct_normalization(plans: Mapping[str, Any], notes: Notes) -> list[dict[str, 
 def _window(settings: Mapping[str, Any], notes: Notes) -> dict[str, Any]:
     patch = settings.get("patch_size")
     if not isinstance(patch, list) or len(patch) != 3 or not all(_positive(one) for one in patch):
-        notes.fault(f"plans.json: the patch size is {patch}")
+        notes.fault(f"plans.json: the patch size is {shown(patch)}")
         return {}
     window = {
         "size": [int(one) for one in patch],
@@ -276,7 +290,8 @@ def _window(settings: Mapping[str, Any], notes: Notes) -> dict[str, Any]:
 
 
 def _about(root: Path, plans: Mapping[str, Any], configuration: str, name: str | None) -> dict[str, Any]:
-    called = str(plans.get("dataset_name") or root.name)
+    stated = plans.get("dataset_name")
+    called = " ".join(stated.split()) if isinstance(stated, str) and stated.strip() else shown(root.name)
     return {
         "schema": SCHEMA,
         "name": name or model_name(called) or "model",

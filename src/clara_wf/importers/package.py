@@ -15,8 +15,10 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from clara_wf.importers import monai_bundle, nnunet_export
+from clara_wf.importers.translation import listed, shown
 from clara_wf.importers.unpacking import DEFAULT_LIMITS, Limits, unpack
 from clara_wf.inference.description import FILE_NAME
+from clara_wf.inference.install import LINK_REMEDY, leads_out
 from clara_wf.model.errors import InputError
 
 Kind = Literal["ONNX with model.yaml", "MONAI bundle", "nnU-Net export"]
@@ -69,7 +71,7 @@ def open_package(path: Path, *, limits: Limits = DEFAULT_LIMITS) -> Iterator[Pac
     elif path.suffix.lower() == ".zip" or zipfile.is_zipfile(path):
         with tempfile.TemporaryDirectory(prefix="clara-wf-") as temporary:
             # A bundle without a name is called as its folder is.
-            folder = Path(temporary) / path.stem
+            folder = Path(temporary) / (path.stem.strip(".") or "package")
             folder.mkdir()
             names = unpack(path, folder, suffixes=_WANTED, limits=limits)
             yield _recognise(folder, names, path.name)
@@ -81,6 +83,8 @@ def _files(folder: Path) -> list[str]:
     """Return the names of a folder's files, from the folder on."""
     names: list[str] = []
     for entry in folder.rglob("*"):
+        if entry.is_symlink():
+            _refuse_link(entry, folder)
         if entry.is_file():
             names.append(entry.relative_to(folder).as_posix())
         if len(names) > _MOST_FILES:
@@ -88,8 +92,23 @@ def _files(folder: Path) -> list[str]:
     return names
 
 
+def _refuse_link(entry: Path, folder: Path) -> None:
+    """Refuse what leads out of a folder, as a zip's links are: somebody else made it, and this user's files are read.
+
+    Raises
+    ------
+    InputError
+        It does.
+    """
+    if leads_out(entry, folder):
+        named = shown(entry.relative_to(folder).as_posix())
+        raise InputError(f"{named} is a link that leads out of the folder {shown(folder.name)}", remedy=LINK_REMEDY)
+
+
 def _beside(file: Path) -> Package:
     """Read an ONNX file by what lies beside it."""
+    for name in (FILE_NAME, nnunet_export.PLANS, nnunet_export.DATASET):
+        _refuse_link(file.parent / name, file.parent)
     if (file.parent / FILE_NAME).is_file():
         return Package(
             kind="ONNX with model.yaml", root=file.parent, weights=file, configuration=file.parent / FILE_NAME
@@ -124,12 +143,12 @@ def _recognise(folder: Path, names: list[str], called: str) -> Package:
             weights=_only(root, names, ".onnx", called, remedy=_EXPORT_REMEDY),
             configuration=root / nnunet_export.PLANS,
         )
-    there = ", ".join(sorted(names, key=lambda name: (name.count("/"), name))[:8]) or "nothing"
-    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+    shallow_first = sorted(names, key=lambda name: (name.count("/"), name))
+    there = listed(shallow_first) or "nothing"
     raise InputError(
         f"{called} is no package that is known. Looked for: an .onnx with {FILE_NAME}; a MONAI bundle"
         f" ({monai_bundle.METADATA}, {monai_bundle.INFERENCE[0]}, models/model.onnx); an nnU-Net export"
-        f" ({nnunet_export.PLANS}, {nnunet_export.DATASET}, an .onnx). Found: {there}{more}"
+        f" ({nnunet_export.PLANS}, {nnunet_export.DATASET}, an .onnx). Found: {there}"
     )
 
 
@@ -165,12 +184,12 @@ def _only(root: Path, names: list[str], suffix: str, called: str, *, remedy: str
     if not found:
         raise _no_weights(names, called, f"{suffix} file", remedy)
     if len(found) > 1:
-        raise InputError(f"{called} holds {len(found)} {suffix} files ({', '.join(found[:5])}), one is needed")
+        raise InputError(f"{called} holds {len(found)} {suffix} files ({listed(found)}), one is needed")
     return root / found[0]
 
 
 def _no_weights(names: list[str], called: str, wanted: str, remedy: str | None) -> InputError:
     pickled = sorted(name for name in names if PurePosixPath(name).suffix.lower() in _PICKLED)
     if pickled:
-        return InputError(f"{called} holds its weights only as {', '.join(pickled[:3])}, no {wanted}", remedy=remedy)
+        return InputError(f"{called} holds its weights only as {listed(pickled)}, no {wanted}", remedy=remedy)
     return InputError(f"{called} holds no {wanted}")

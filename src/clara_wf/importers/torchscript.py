@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from clara_wf.inference.onnx_file import printable
 from clara_wf.model.errors import InputError, LackError
 
 #: Run by the interpreter that has PyTorch: file, target, x, y, z.
@@ -66,7 +67,9 @@ def convert(
         PyTorch cannot convert the file, or not in time.
     """
     if python is None and not torch_is_there():
-        raise LackError(f"{file.name} is TorchScript, and PyTorch is not in this environment", remedy=_remedy(window))
+        raise LackError(
+            f"{printable(file.name)} is TorchScript, and PyTorch is not in this environment", remedy=_remedy(window)
+        )
     paths = [str(file.absolute()), str(target.absolute())]
     command = [str(python or sys.executable), "-c", _SCRIPT, *paths, *map(str, window)]
     try:
@@ -75,10 +78,10 @@ def convert(
             command, capture_output=True, text=True, timeout=patience_s, check=False, cwd=target.parent
         )
     except subprocess.TimeoutExpired as exc:
-        raise InputError(f"{file.name} was not converted within {patience_s:.0f} s") from exc
+        raise InputError(f"{printable(file.name)} was not converted within {patience_s:.0f} s") from exc
     if done.returncode != 0 or not target.is_file():
         said = next((line for line in reversed(done.stderr.splitlines()) if line.strip()), f"exit {done.returncode}")
-        raise InputError(f"PyTorch cannot convert {file.name}: {said.strip()[:300]}", remedy=_remedy(window))
+        raise InputError(f"PyTorch cannot convert {printable(file.name)}: {printable(said)}", remedy=_remedy(window))
 
 
 def _remedy(window: Sequence[int]) -> str:

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 
 import yaml
 
+from clara_wf.inference.install import text_fault
+from clara_wf.inference.onnx_file import printable
+from clara_wf.inference.reader import quoted
 from clara_wf.model.errors import InputError
 
 _HUGE = 1e30
+#: Of faults, and of characters of one: more is not read.
+MOST_TOLD, _MOST_LONG = 30, 400
+_MOST_LISTED = 8
 #: What stands where the author said nothing.
 NOT_STATED = "not stated by the {kind}"
 #: From what authors write to DICOM's codes.
@@ -43,7 +50,8 @@ class Notes:
     faults: list[str] = field(default_factory=list)
 
     def fault(self, text: str) -> None:
-        """Note what cannot be translated, once."""
+        """Note what cannot be translated, once; what is quoted in it was made printable where it was."""
+        text = text if len(text) <= _MOST_LONG else f"{text[:_MOST_LONG]}..."
         if text not in self.faults:
             self.faults.append(text)
 
@@ -60,14 +68,41 @@ class Notes:
         Untranslatable
             There are faults; all in one message.
         """
+        for name, text in description.items():
+            if isinstance(text, str) and (why := text_fault(text)):
+                self.fault(f"{name} {quoted(text)} {why}")
         if self.faults:
-            raise Untranslatable(f"{what} cannot be added: {'; '.join(self.faults)}", remedy=remedy)
+            more = len(self.faults) - MOST_TOLD
+            told = "; ".join(self.faults[:MOST_TOLD]) + (f"; and {more} more" if more > 0 else "")
+            raise Untranslatable(f"{what} cannot be added: {told}", remedy=remedy)
         return Translation(
             description=description,
             became=tuple(self.became),
             ignored=tuple(self.ignored),
             remarks=tuple(self.remarks),
         )
+
+
+def shown(value: object) -> str:
+    """Return a value of a package as a message may hold it: a text as it is, all else as Python writes it, cut."""
+    if isinstance(value, str):
+        return printable(value)
+    try:
+        return quoted(value)
+    except ValueError:  # Python writes no number of more than some thousand digits
+        return "a number of thousands of digits"
+
+
+def listed(values: Iterable[object]) -> str:
+    """Return some values of a package as a message may hold them: the first ones, each cut."""
+    entries = list(values)
+    more = f" and {len(entries) - _MOST_LISTED} more" if len(entries) > _MOST_LISTED else ""
+    return ", ".join(shown(entry) for entry in entries[:_MOST_LISTED]) + more
+
+
+def twice(names: Iterable[str]) -> list[str]:
+    """Return the names that are there more than once."""
+    return sorted(name for name, count in Counter(names).items() if count > 1)
 
 
 class _Dumper(yaml.SafeDumper):

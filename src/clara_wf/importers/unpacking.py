@@ -10,8 +10,11 @@ import zipfile
 import zlib
 from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+from clara_wf.importers.translation import shown, twice
+from clara_wf.inference.install import text_fault
+from clara_wf.inference.reader import quoted
 from clara_wf.model.errors import InputError, LackError
 
 _CHUNK = 1 << 20
@@ -50,20 +53,23 @@ def unpack(file: Path, folder: Path, *, suffixes: Collection[str], limits: Limit
     LackError
         The disk is full.
     """
+    current = ""
     try:
         with zipfile.ZipFile(file) as archive:
             members = archive.infolist()
             _check(file.name, members, limits)
             left = limits.allowed(file.stat().st_size)
             for member in members:
+                current = member.filename
                 if not member.is_dir() and Path(member.filename).suffix.lower() in suffixes:
                     left -= _write(archive, member, folder / member.filename, left, file.name)
     except _BROKEN as exc:
-        raise InputError(f"{file.name} is a broken zip: {exc}") from exc
+        raise InputError(f"{file.name} is a broken zip: {shown(str(exc))}") from exc
     except OSError as exc:
         if exc.errno in {errno.ENOSPC, errno.EDQUOT}:
             raise LackError(f"there is no room on the disk to unpack {file.name}") from exc
-        raise InputError(f"{file.name} cannot be unpacked: {exc.strerror or exc}") from exc
+        where = f"{quoted(current)}: " if current else ""
+        raise InputError(f"{file.name} cannot be unpacked: {where}{exc.strerror or 'it cannot be read'}") from exc
     return [member.filename for member in members if not member.is_dir()]
 
 
@@ -71,6 +77,8 @@ def _check(name: str, members: list[zipfile.ZipInfo], limits: Limits) -> None:
     if len(members) > limits.members:
         raise InputError(f"{name} has {len(members)} members, {limits.members} at most are unpacked")
     faults = [fault for member in members if (fault := _fault(member))]
+    files = [PurePosixPath(member.filename).as_posix() for member in members if not member.is_dir()]
+    faults += [f"{quoted(file)} is there twice" for file in twice(files)]
     if faults:
         more = f" and {len(faults) - 5} more" if len(faults) > 5 else ""
         raise InputError(f"{name} is not unpacked: {'; '.join(faults[:5])}{more}")
@@ -83,16 +91,16 @@ def _fault(member: zipfile.ZipInfo) -> str:
     mode = member.external_attr >> 16
     if stat.S_IFMT(mode) not in {0, stat.S_IFREG, stat.S_IFDIR}:
         kind = "a symbolic link" if stat.S_ISLNK(mode) else "no file and no folder"
-        return f"{written!r} is {kind}"
+        return f"{quoted(written)} is {kind}"
     if written.startswith("/") or _DRIVE.match(written):
-        return f"{written!r} is an absolute path"
+        return f"{quoted(written)} is an absolute path"
     if "\\" in written or "\x00" in written:
-        return f"{written!r} has a backslash or a null in its name"
+        return f"{quoted(written)} has a backslash or a null in its name"
     if ".." in written.split("/"):
-        return f"{written!r} leads out of the folder"
-    if member.flag_bits & _ENCRYPTED:
-        return f"{written!r} is encrypted"
-    return ""
+        return f"{quoted(written)} leads out of the folder"
+    if text_fault(written):
+        return f"{quoted(written)} has control characters in its name"
+    return f"{quoted(written)} is encrypted" if member.flag_bits & _ENCRYPTED else ""
 
 
 def _write(archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path, left: int, name: str) -> int:
@@ -104,7 +112,7 @@ def _write(archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path, left
             written += len(chunk)
             if written > left:
                 raise InputError(
-                    f"{name} is not unpacked: it becomes too large at {member.filename!r} for a zip of its size"
+                    f"{name} is not unpacked: it becomes too large at {quoted(member.filename)} for a zip of its size"
                 )
             sink.write(chunk)
     return written

@@ -165,7 +165,13 @@ def load(path: Path) -> ModelDescription:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as exc:
         raise DescriptionError(f"there is no {path.name} in {path.parent.name}") from exc
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as exc:
+    except yaml.YAMLError as exc:
+        # Without the line itself: the file may be anything.
+        mark = getattr(exc, "problem_mark", None)
+        place = f", line {mark.line + 1}" if mark is not None else ""
+        what = getattr(exc, "problem", None) or "it cannot be read"
+        raise DescriptionError(f"{path.parent.name}/{path.name} is no YAML: {what}{place}") from exc
+    except ValueError as exc:  # no UTF-8, or a date or a number that is none
         raise DescriptionError(f"{path.parent.name}/{path.name} is no YAML: {exc}") from exc
     except RecursionError as exc:
         raise DescriptionError(f"{path.parent.name}/{path.name} is nested beyond reading") from exc
@@ -214,7 +220,7 @@ def _read(reader: Reader, top: Mapping[str, Any]) -> ModelDescription:
         name=reader.text("name", top.get("name")),
         version=reader.text("version", top.get("version")),
         title=reader.text("title", top.get("title")),
-        modality=str(top.get("modality", "")),
+        modality=reader.text("modality", top["modality"]) if top.get("modality") else "",
         orientation=orientation,
         preprocess=preprocess,
         spacing=spacing,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import unicodedata
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +20,8 @@ from clara_wf.inference.description import FILE_NAME, DescriptionError, ModelDes
 from clara_wf.inference.download import LESION_WEIGHTS, LIVER_WEIGHTS, weights
 from clara_wf.inference.exclusive import alone
 from clara_wf.inference.graph import lesion_graph, liver_graph
-from clara_wf.inference.onnx_file import check_graph
+from clara_wf.inference.onnx_file import check_graph, misfits, printable
+from clara_wf.inference.reader import quoted
 from clara_wf.inference.repository import (
     MODEL_FILE,
     RECEIPT,
@@ -39,6 +41,11 @@ from clara_wf.model.files import folder_appearing
 Progress = Callable[[str], None]
 #: What can be installed by name alone.
 KNOWN = {"liver": (liver_graph, LIVER_WEIGHTS), "liver-lesion": (lesion_graph, LESION_WEIGHTS)}
+#: Control characters, halves of characters, and what ends a line: no text for people holds them.
+_UNREADABLE = {"Cc", "Cs", "Zl", "Zp"}
+#: Of a label's name: DICOM's Segment Label is LO.
+LONGEST_NAME = 64
+_MOST_TOLD = 20
 
 
 def install(
@@ -148,7 +155,7 @@ def install_described(
     description = parse(yaml.safe_load(description_text), where=FILE_NAME)
     if description.name != name:
         raise DescriptionError(f"{FILE_NAME} describes the model {description.name}, not {name}")
-    check_graph(onnx_file)
+    _check(onnx_file, description)
     root.mkdir(parents=True, exist_ok=True)
     with alone(root):
         if (root / name).exists() and not force and not _is_same(root / name, onnx_file, description_text):
@@ -170,11 +177,62 @@ def _is_same(folder: Path, onnx_file: Path, description_text: str) -> bool:
 
 def _install_own(name: str, root: Path, source: Path, progress: Progress) -> InstalledModel:
     file, description_path = _own_files(source)
+    for path in (file, description_path):
+        if leads_out(path, description_path.parent) and path != source:
+            raise InputError(f"{printable(path.name)} is a link that leads out of its folder", remedy=LINK_REMEDY)
     description = load(description_path)
     if description.name != name:
         raise DescriptionError(f"{description_path.name} describes the model {description.name}, not {name}")
-    check_graph(file)
+    _check(file, description)
     return _put(root, file, description_path.read_text(encoding="utf-8"), description, progress)
+
+
+#: What to do about a link that is not followed.
+LINK_REMEDY = "Put the file itself in its place"
+
+
+def leads_out(path: Path, folder: Path) -> bool:
+    """Whether a file of a folder lies elsewhere in truth: a stranger's link may point at what is nobody's business."""
+    try:
+        return not path.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError):  # links in a circle
+        return True
+
+
+def text_fault(text: str, *, longest: int | None = None) -> str:
+    """Say why a text is none that people can be shown; empty: it is."""
+    if any(unicodedata.category(sign) in _UNREADABLE for sign in text):
+        return "holds control characters"
+    return f"has {len(text)} characters, {longest} at most" if longest is not None and len(text) > longest else ""
+
+
+def text_faults(description: ModelDescription) -> list[str]:
+    """Name the texts of a description that people cannot be shown."""
+    texts: list[tuple[str, str, int | None]] = [
+        (field, getattr(description, field), None)
+        for field in ("version", "title", "modality", "licence", "citation", "limits")
+    ]
+    for index, label in enumerate(description.labels):
+        texts.append((f"labels[{index}].name", label.name, LONGEST_NAME))
+        for field, code in (("category", label.category), ("type", label.type)):
+            texts += [(f"labels[{index}].{field}", text, None) for text in (code.value, code.scheme, code.meaning)]
+    return [
+        f"{field} {quoted(text)} {fault}" for field, text, most in texts if (fault := text_fault(text, longest=most))
+    ]
+
+
+def _check(file: Path, description: ModelDescription) -> None:
+    """Check a network against its description, and that the description can be shown.
+
+    Raises
+    ------
+    InputError
+        The network is none, or does not fit.
+    """
+    if faults := text_faults(description):
+        raise DescriptionError(f"{FILE_NAME}: {'; '.join(faults[:_MOST_TOLD])}")
+    if faults := misfits(check_graph(file), description):
+        raise InputError(f"{printable(file.name)} does not fit its description: {'; '.join(faults)}")
 
 
 def _put(root: Path, file: Path, text: str, description: ModelDescription, progress: Progress) -> InstalledModel:
@@ -199,7 +257,7 @@ def _own_files(source: Path) -> tuple[Path, Path]:
     else:
         file, beside = source, source.parent
     if file.suffix != ".onnx" or not file.is_file():
-        raise InputError(f"{file.name} is no ONNX file")
+        raise InputError(f"{printable(file.name)} is no ONNX file")
     return file, beside / FILE_NAME
 
 

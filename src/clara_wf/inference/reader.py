@@ -20,8 +20,9 @@ _MOST_TOLD, _MOST_QUOTED = 20, 100
 def quoted(value: object) -> str:
     """Return a value as Python writes it, cut where it is long; nothing in it acts on a terminal."""
     # Of a large list or mapping only the beginning is written at all: YAML can make a few bytes huge.
-    text = repr(value) if isinstance(value, str | bytes | int | float | bool | date) else reprlib.repr(value)
-    return _cut(text)
+    if isinstance(value, str | bytes | float | bool | date):
+        return _cut(repr(value))
+    return _cut(reprlib.repr(value) if not isinstance(value, int) or abs(value) < _LARGEST else "a huge number")
 
 
 def _cut(text: str) -> str:
