@@ -215,9 +215,8 @@ def test_a_volume_without_values_somewhere(stepwise, value):
 
 
 def test_more_channels_than_labels(stepwise):
-    segmenter = stepwise(levels=(0, 100, 500), labels=labels_of(1))
-    with pytest.raises(InputError, match="gives 3 channels, its description names 2"):
-        segmenter.segment(ball_and_box(), np.zeros((30, 40, 50), np.uint8))
+    with pytest.raises(InputError, match="gives 3 channels, the labels are 1 and a background"):
+        stepwise(levels=(0, 100, 500), labels=labels_of(1))
 
 
 @pytest.mark.parametrize(

@@ -20,9 +20,10 @@ _MOST_TOLD, _MOST_QUOTED = 20, 100
 def quoted(value: object) -> str:
     """Return a value as Python writes it, cut where it is long; nothing in it acts on a terminal."""
     # Of a large list or mapping only the beginning is written at all: YAML can make a few bytes huge.
-    if isinstance(value, str | bytes | float | bool | date):
-        return _cut(repr(value))
-    return _cut(reprlib.repr(value) if not isinstance(value, int) or abs(value) < _LARGEST else "a huge number")
+    try:
+        return _cut(repr(value) if isinstance(value, str | bytes | int | float | date) else reprlib.repr(value))
+    except ValueError:  # Python does not write whole numbers of more than 4300 digits
+        return "a number of thousands of digits"
 
 
 def _cut(text: str) -> str:
@@ -69,7 +70,8 @@ class Reader:
             # What was written (no, off, true) is lost.
             self.fault(where, f"is {str(value).lower()}, no text: write it in quotes")
         elif isinstance(value, int | float | date):
-            self.fault(where, f'is {_cut(str(value))}: write it in quotes, "{_cut(str(value))}"')
+            text = value.isoformat() if isinstance(value, date) else quoted(value)
+            self.fault(where, f'is {text}: write it in quotes, "{text}"')
         else:
             self.fault(where, "is empty" if isinstance(value, str) else f"is no text: {quoted(value)}")
         return ""
