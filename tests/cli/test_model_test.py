@@ -64,3 +64,6 @@ def test_what_is_not_there(bright: Program, tmp_path: Path) -> None:
     silent = bright("model", "test", "tiny", "--trtis", "localhost:9")
     assert silent.code == 3
     assert "does not answer" in silent.err
+    wrong = bright("model", "test", "tiny", "--trtis", "http://me:secret@host:80")
+    assert (wrong.code, len(wrong.err.splitlines())) == (2, 1)
+    assert "secret" not in wrong.err

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -11,6 +13,10 @@ from pathlib import Path
 
 import pytest
 from program import Program, add_workflow
+from rich.table import Table
+from rich.text import Text
+
+from clara_wf.cli import terminal
 
 
 def test_without_arguments_the_help_shows_every_name_of_the_guide(clara: Program) -> None:
@@ -177,3 +183,25 @@ def test_ctrl_c_cancels_the_job_and_leaves_nobody(clara: Program, tmp_path: Path
     (job,) = payloads.glob("*/job.json")
     assert json.loads(job.read_text())["status"] == "CANCELED"
     assert not (tmp_path / "out").exists()
+
+
+def test_nothing_from_outside_commands_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "liver\x1b]0;owned\x07\x9b2J\u202e\x7f"
+    shown = r"liver\x1b]0;owned\x07\x9b2J\u202e\x7f"
+    assert terminal.visible(name) == shown
+    assert terminal.visible("one\ttwo\nthree") == "one\ttwo\nthree"
+    out, err = io.StringIO(), io.StringIO()
+    monkeypatch.setattr("sys.stdout", out)
+    monkeypatch.setattr("sys.stderr", err)
+    terminal.remark(name)
+    terminal.report_error(name)
+    terminal.show(name)
+    table = Table("Model")
+    table.add_row(Text(name, style="green"))
+    terminal._console(force_terminal=True, width=100, color_system="standard").print(table, f"[bold]{name}[/]")
+    terminal.print_json({"name": name})
+    written = out.getvalue() + err.getvalue()
+    # rich itself drops a bell.
+    assert "\x1b[32m" + shown.replace(r"\x07", "") in written, "the program's own colours stay"
+    assert json.loads(out.getvalue()[out.getvalue().index("{") :]) == {"name": name}
+    assert not set(re.sub(r"\x1b\[[0-9;]*m", "", written)) & set("\x1b\x07\x9b\u202e\x7f")

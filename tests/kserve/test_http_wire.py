@@ -137,3 +137,28 @@ def test_who_speaks_with_no_server_does_not_pay(root):
     )
     environment = {**os.environ, "PYTHONPATH": str(root / "src")}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=120)
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"name": "triton", "version": "2.51.0"}', b"[1]", b'[{"name": 1}, null]', b"7", b"null"]
+)
+def test_json_of_another_form(body):
+    answer = OK + b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
+    with listening(lambda connection: connection.sendall(answer)) as wire:
+        for ask in (lambda: wire.model("tiny", "1"), wire.regions, *([wire.index] if body != b"null" else [])):
+            with pytest.raises(ForeignServer, match="does not answer as an inference server does"):
+                ask()
+
+
+def test_an_answer_that_is_too_long():
+    sent = []
+
+    def pour(connection):
+        connection.sendall(OK + b"\r\n")
+        while True:
+            connection.sendall(b"x: y\r\n" * 2**16)
+            sent.append(6 * 2**16)
+
+    with listening(pour) as wire, pytest.raises(ForeignServer):
+        wire.version(60)
+    assert sum(sent) < 2**27

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import shutil
 import socket
 import threading
 import time
 
 import numpy as np
+import psutil
 import pytest
 from served_code import behave, standing, wait_until
 from tiny_network import described, model_folder, save_network
@@ -243,7 +245,9 @@ def test_no_server(network):
     assert 2.4 < time.monotonic() - began < 6
     assert f"the inference server {address} does not answer after 2.5 s" in caught.value.message
     assert caught.value.remedy == ("Start it: clara-wf install_trtis. Or leave trtisUri empty for the embedded engine")
-    assert said[0] == f"waiting for the inference server {address} (0 of 2.5 s)"
+    assert said[0] == (
+        f"waiting for the inference server {address} (0 of 2.5 s). If there is none, start it: clara-wf install_trtis"
+    )
 
 
 def test_a_server_that_comes_later(stand, models):
@@ -448,3 +452,62 @@ def test_an_answer_that_is_larger_than_described(server, models, port):
 
 def test_waiting_asks_once_at_least(server):
     assert wait_for_server(Address.parse(server.http), 0, lambda _: None).version() == "2.51.0"
+
+
+@pytest.mark.parametrize("port", ["http", "grpc"])
+def test_a_model_whose_process_was_killed_is_loaded_anew(stand, models, port, caplog):
+    """The server takes it for ready, and answers every request with an error."""
+    there = TritonNetwork(getattr(stand.server, port), find_model(models, "tiny"), say=lambda _: None, log=LOG)
+    there.infer(window(1))
+    for process in psutil.Process(stand.server.pid).children(recursive=True):
+        if process.status() != psutil.STATUS_ZOMBIE and any("/tiny/" in word for word in process.cmdline()):
+            process.kill()
+    assert np.array_equal(there.infer(window(2)), window(2))
+    assert "is not healthy. The model is loaded anew, and asked once more" in caplog.text
+    there.release()
+    stand.kill()  # by itself it would wait long for the process that was killed
+
+
+def test_a_repository_that_cannot_be_listed(stand, models):
+    """The server has what is asked for, or loads it."""
+    (models / "dead").symlink_to("/nowhere")
+    try:
+        there = TritonNetwork(stand.server.http, find_model(models, "tiny"), say=lambda _: None, log=LOG)
+        assert np.array_equal(there.infer(window()), window())
+        put(models, "newer")
+        there = TritonNetwork(stand.server.http, find_model(models, "newer"), say=lambda _: None, log=LOG)
+        assert np.array_equal(there.infer(window()), window())
+    finally:
+        (models / "dead").unlink()
+        shutil.rmtree(models / "newer", ignore_errors=True)
+
+
+def test_why_a_name_is_no_address():
+    for host in ("", ".", "..", "a..b", "x" * 300, "[1::2::3]"):
+        with pytest.raises(UsageError, match="is no address"):
+            Address.parse(f"{host}:80")
+    assert str(Address.parse("trtis.default.svc.:8000")) == "trtis.default.svc.:8000"
+    for text in (
+        "http://user:secret@host:80",
+        "user:secret@host:80",
+        "grpc://user:sec@ret/@host",
+        "http://u:secret@\n:1",
+    ):
+        with pytest.raises(UsageError) as caught:
+            Address.parse(text)
+        assert "sec" not in str(caught.value)
+
+
+def test_whoever_waits_is_told_at_once_what_to_do():
+    said = []
+    began = time.monotonic()
+
+    def say(text):
+        said.append((time.monotonic() - began, text))
+
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = Address.parse(f"http://127.0.0.1:{other.getsockname()[1]}")
+        with pytest.raises(LackError):
+            wait_for_server(address, 4, say)
+    assert said[0][0] < 2.5
+    assert said[0][1].endswith("If there is none, start it: clara-wf install_trtis")

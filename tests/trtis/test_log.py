@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from clara_wf.trtis.log import Progress, last_words, tail
+from clara_wf.trtis.log import Progress, last_words, remedy_for, tail
 
 HEAD = """\
 W1126 07:04:52.406143 2761 pinned_memory_manager.cc:273] "Unable to allocate pinned system memory"
@@ -37,3 +37,9 @@ def test_progress_is_told_line_by_line(tmp_path: Path) -> None:
     progress.tell()
     progress.tell()
     assert said == ["the model liver is served"]
+
+
+def test_what_the_server_says_of_its_memory_has_a_remedy():
+    text = "Unable to initialize shared memory key 'x' to requested size (1 bytes). Error: No space left on device"
+    assert "/dev/shm larger" in remedy_for(text)
+    assert remedy_for("no such layer") is None

@@ -18,8 +18,8 @@ from triton_server import ECHO, LOCK, free_port, handmade, running
 
 from clara_wf.model.errors import ClaraError, UsageError
 from clara_wf.trtis.environment import Environment, prepare
-from clara_wf.trtis.rest import is_live
-from clara_wf.trtis.server import start, stop
+from clara_wf.trtis.rest import ServerSilent, is_live
+from clara_wf.trtis.server import attend, start, stop
 from clara_wf.trtis.state import Server, birth, find_server, is_running, new_regions, read_state, write_state
 from clara_wf.trtis.status import load_model, model_rows, model_states
 
@@ -97,7 +97,7 @@ def test_starting_it_twice_changes_nothing(environment, models, folder):
     server = start(folder, environment, models, port=free_port())
     said: list[str] = []
     assert start(folder, environment, models, port=server.port, say=said.append) == server
-    assert said == [f"the server runs already: {server.http}, pid {server.pid}"]
+    assert said == [f"the server runs already: {server.http}, pid {server.pid}, since {server.started}"]
     with pytest.raises(UsageError, match=rf"runs already, on port {server.port} and not {server.port + 5}"):
         start(folder, environment, models, port=server.port + 5)
     assert is_live(server.port)
@@ -223,3 +223,68 @@ def test_where_it_stands_is_written_before_it_is_ready(environment, models, fold
     seen: list[Server | None] = []
     server = start(folder, environment, models, port=free_port(), say=lambda _: seen.append(find_server(folder)))
     assert seen == [dataclasses.replace(server, version="")]
+
+
+def test_what_is_broken_in_the_repository_hinders_no_model(environment, models, folder):
+    """Triton itself would load none, and list none."""
+    (models / "dead").symlink_to("/nowhere")
+    handmade(models, "without-code", ECHO)
+    (models / "without-code/1/model.py").unlink()
+    (models / "without-code/1/model.py").symlink_to("/nowhere")
+    (models / "round").symlink_to("round")
+    (models / "a file").touch()
+    said: list[str] = []
+    server = start(folder, environment, models, port=free_port(), say=said.append)
+    assert said == [
+        "dead is not served: dead is a link that leads nowhere. Remove it",
+        "round is not served: round is a link that leads nowhere. Remove it",
+        "without-code is not served: without-code/1/model.py is a link that leads nowhere. Remove it",
+        "the model echo is served",
+    ]
+    assert server.asked == ("echo",)
+    handmade(models, "later", ECHO)
+    assert [(state.name, state.state) for state in model_states(server)] == [("echo", "READY"), ("later", "NOT LOADED")]
+    load_model(server, "later")
+    assert all(state.is_ready for state in model_states(server))
+
+
+def test_a_model_that_came_later_is_not_loaded_yet(environment, models, folder):
+    handmade(models, "misnamed", ECHO)
+    (models / "misnamed/config.pbtxt").write_text('name: "otherwise"')
+    server = start(folder, environment, models, port=free_port())
+    handmade(models, "later", ECHO)
+    states = {state.name: (state.state, state.reason) for state in model_states(server)}
+    assert states["later"] == ("NOT LOADED", "not loaded yet: the first request loads it")
+    assert states["misnamed"][0] == "UNAVAILABLE"
+    assert "cannot make use of its config.pbtxt" in states["misnamed"][1]
+
+
+def test_a_server_that_does_not_answer_is_not_taken_for_one_that_runs(environment, models, folder):
+    server = start(folder, environment, models, port=free_port())
+    os.kill(server.pid, signal.SIGSTOP)
+    began = time.monotonic()
+    for ask in (
+        lambda: load_model(server, "echo"),
+        lambda: attend(folder),
+        lambda: start(folder, environment, models, port=server.port),
+    ):
+        with pytest.raises(ServerSilent, match=r"is there, but does not answer within 5 s.*uninstall_trtis"):
+            ask()
+    assert time.monotonic() - began < 20
+    os.kill(server.pid, signal.SIGCONT)
+    assert attend(folder) == server
+
+
+def test_whoever_comes_after_a_start_that_was_killed_waits_as_it_would_have(environment, models, folder):
+    server = start(folder, environment, models, port=free_port())
+    write_state(folder, dataclasses.replace(server, version=""))
+    assert attend(folder) == server == read_state(folder)
+    assert attend(folder / "other") is None
+
+
+def test_a_folder_of_models_that_is_gone_has_a_remedy(environment, models, folder):
+    server = start(folder, environment, models, port=free_port())
+    models.rename(models.with_name("moved"))
+    for ask in (lambda: load_model(server, "echo"), lambda: model_states(server)):
+        with pytest.raises(ClaraError, match="install_trtis again"):
+            ask()

@@ -27,7 +27,7 @@ from clara_wf.cli import (
 from clara_wf.cli.doctor import doctor
 from clara_wf.cli.names import Commands
 from clara_wf.cli.terminal import report_error
-from clara_wf.model.errors import ClaraError
+from clara_wf.model.errors import ClaraError, LackError
 
 #: As a shell reports a program that Ctrl-C ended.
 INTERRUPTED = 130
@@ -112,6 +112,10 @@ def main() -> None:
         # The reader of a pipe has gone (`clara-wf ls | head`): what is left to say has nowhere to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except MemoryError as fault:
+        _raise_if_debugging(fault)
+        report_error("out of memory. Close other programs, or take a machine with more")
+        sys.exit(LackError.exit_code)
     except OSError as fault:
         _raise_if_debugging(fault)
         where = f": {fault.filename}" if fault.filename else ""

@@ -77,6 +77,10 @@ def test_model(
     """Run a network on the phantom: shapes, time, memory, labels, and a picture."""
     from clara_wf.inference.repository import find_model
 
+    if trtis:
+        from clara_wf.kserve.address import Address
+
+        Address.parse(trtis)
     where = places()
     find_model(where.models, name)  # before the phantom is made
     volume = _volume(source)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from clara_wf.cli.complete import installed_models
-from clara_wf.cli.terminal import Json, print_json, remark
+from clara_wf.cli.terminal import Json, print_json, remark, show
 from clara_wf.cli.workspace import places
 
 if TYPE_CHECKING:  # networks and their libraries are loaded by the commands that need them
@@ -66,7 +66,7 @@ def configure(
     if as_json:
         print_json(dataclasses.asdict(serving))
     else:
-        print(f"Model '{name}' is served by: {_in_words(serving, model.description.precision)}")
+        show(f"Model '{name}' is served by: {_in_words(serving, model.description.precision)}")
 
 
 def _in_words(serving: Serving, described: str) -> str:

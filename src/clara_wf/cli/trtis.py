@@ -12,7 +12,7 @@ from clara_wf.chart.helm import find_helm
 from clara_wf.chart.workspace import shipped_charts
 from clara_wf.cli.cluster import reach
 from clara_wf.cli.names import Commands
-from clara_wf.cli.terminal import Json, print_json, remark, results
+from clara_wf.cli.terminal import Json, print_json, remark, results, show
 from clara_wf.cli.workspace import Places, places
 from clara_wf.model.errors import LackError, UsageError
 
@@ -62,19 +62,17 @@ def install_trtis(
     if gpus:
         raise UsageError("the server on this machine computes on the processor", remedy="Leave --gpus out")
     server = _start(where, port)
-    print(f"TRTIS runs at: {server.http} (HTTP), {server.grpc} (gRPC), {server.metrics}")
-    print(f"Use it:        clara-wf test organ-seg --trtis {server.http}")
+    show(f"TRTIS runs at: {server.http} (HTTP), {server.grpc} (gRPC), {server.metrics}")
+    show(f"Use it:        clara-wf test organ-seg --trtis {server.http}")
 
 
 def _start(where: Places, port: int | None) -> Server:
     from clara_wf.trtis.environment import prepare
-    from clara_wf.trtis.server import DEFAULT_PORT, check_port, start
-    from clara_wf.trtis.state import find_server
+    from clara_wf.trtis.server import DEFAULT_PORT, attend, start
 
-    running = find_server(where.trtis)
+    # Before its environment is touched: that of a server that runs is left alone.
+    running = attend(where.trtis, port, say=remark)
     if running is not None:
-        check_port(running, running.port if port is None else port)
-        remark(f"the server runs already: pid {running.pid}, since {running.started}")
         return running
     environment = prepare(where.trtis / "environment", lock_file(), say=remark)
     from clara_wf.inference.repository import list_models
@@ -100,7 +98,7 @@ def uninstall_trtis(*, runner: RunnerOption = "process", namespace: NamespaceOpt
     if stopped is None:
         remark("TRTIS does not run on this machine")
     else:
-        print(f"TRTIS is stopped: it ran at {stopped.http}, pid {stopped.pid}")
+        show(f"TRTIS is stopped: it ran at {stopped.http}, pid {stopped.pid}")
 
 
 @app.command("status")
@@ -120,7 +118,7 @@ def status(*, as_json: Json = False) -> None:
         about = {"http": server.http, "grpc": server.grpc, "metrics": server.metrics}
         print_json({"server": {**_as_json(server), **about}, "models": [_row_as_json(row) for row in rows]})
         return
-    print(f"Triton {server.version} at {server.http}, pid {server.pid}, since {server.started}\n")
+    show(f"Triton {server.version} at {server.http}, pid {server.pid}, since {server.started}\n")
     if not rows:
         remark("It serves no model. Get the liver network by: clara-wf model install liver")
         return
@@ -171,7 +169,7 @@ def log(
         raise LackError("there is no log: no inference server ran here", remedy="Run: clara-wf install_trtis")
     remark(f"The log lies at: {path}")
     for line in tail(path, lines):
-        print(line)
+        show(line)
 
 
 def _refuse_cluster_options(namespace: str | None) -> None:

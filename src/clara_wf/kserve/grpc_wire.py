@@ -17,6 +17,7 @@ from clara_wf.kserve.wire import (
     IndexEntry,
     Question,
     ServedModel,
+    ServerFault,
     ServerGone,
     TensorType,
     server_fault,
@@ -73,6 +74,14 @@ class GrpcWire:
             for entry in found
         ]
 
+    def ready(self, name: str, version: str) -> bool:
+        """Say whether a version of a model is ready, also where the server cannot list what it has."""
+        try:
+            with self._client() as client:
+                return bool(client.is_model_ready(name, version, client_timeout=PATIENCE))
+        except ServerFault:  # it knows no such model
+            return False
+
     def model(self, name: str, version: str) -> ServedModel:
         """Describe a model that is ready."""
         with self._client() as client:
@@ -90,6 +99,11 @@ class GrpcWire:
         """Have a model loaded, or loaded again."""
         with self._client(patience) as client:
             client.load_model(name, client_timeout=patience)
+
+    def unload(self, name: str) -> None:
+        """Have a model given up; what it works on is done first."""
+        with self._client() as client:
+            client.unload_model(name, client_timeout=PATIENCE)
 
     def register(self, region: Region) -> None:
         """Tell the server of a region."""

@@ -8,12 +8,14 @@ works on gevent's sockets; nothing of Python's own is patched for that.
 from __future__ import annotations
 
 import contextlib
+import functools
 import http.client
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import gevent
+import gevent.socket
 import tritonclient.http
 from geventhttpclient.response import HTTPParseError
 from tritonclient.utils import InferenceServerException
@@ -22,6 +24,7 @@ from clara_wf.kserve.address import Address
 from clara_wf.kserve.shared_memory import Region
 from clara_wf.kserve.tensors import asked, scores_in, text_in
 from clara_wf.kserve.wire import (
+    LIMIT,
     PATIENCE,
     Answer,
     ForeignServer,
@@ -38,6 +41,8 @@ from clara_wf.kserve.wire import (
 _CONNECTING = 5.0
 #: Bytes that are read at once. By geventhttpclient's own 4 KiB, a large answer takes half as long again.
 _BLOCK = 2**18
+#: Bytes of an answer that holds no scores, at most.
+_SMALL = 2**26
 #: A peer whose machine is gone sends nothing, not even an end: it is asked for a sign of life after so many seconds, at
 #: intervals of so many, so many times.
 _KEEP_ALIVE = ((socket.TCP_KEEPIDLE, 15), (socket.TCP_KEEPINTVL, 5), (socket.TCP_KEEPCNT, 4))
@@ -85,22 +90,33 @@ class HttpWire:
                 for entry in client.get_model_repository_index()
             ]
 
+    def ready(self, name: str, version: str) -> bool:
+        """Say whether a version of a model is ready, also where the server cannot list what it has."""
+        with self._client() as client:
+            return bool(client.is_model_ready(name, version))
+
     def model(self, name: str, version: str) -> ServedModel:
         """Describe a model that is ready."""
         with self._client() as client:
             said, config = client.get_model_metadata(name, version), client.get_model_config(name, version)
-        return ServedModel(
-            inputs=tuple(_type(entry) for entry in said["inputs"]),
-            outputs=tuple(_type(entry) for entry in said["outputs"]),
-            max_batch_size=int(config.get("max_batch_size", 0)),
-            backend=str(config.get("backend", "")),
-            parameters={key: str(value.get("string_value", "")) for key, value in config.get("parameters", {}).items()},
-        )
+            settings = config.get("parameters", {})
+            return ServedModel(
+                inputs=tuple(_type(entry) for entry in said["inputs"]),
+                outputs=tuple(_type(entry) for entry in said["outputs"]),
+                max_batch_size=int(config.get("max_batch_size", 0)),
+                backend=str(config.get("backend", "")),
+                parameters={key: str(value.get("string_value", "")) for key, value in settings.items()},
+            )
 
     def load(self, name: str, patience: float) -> None:
         """Have a model loaded, or loaded again."""
         with self._client(patience) as client:
             client.load_model(name)
+
+    def unload(self, name: str) -> None:
+        """Have a model given up; what it works on is done first."""
+        with self._client() as client:
+            client.unload_model(name)
 
     def register(self, region: Region) -> None:
         """Tell the server of a region."""
@@ -119,21 +135,21 @@ class HttpWire:
 
     def infer(self, question: Question, patience: float) -> Answer:
         """Ask a model."""
-        with self._client(patience) as client:
+        with self._client(patience, limit=_SMALL if question.target is not None else LIMIT) as client:
             result = client.infer(**asked(tritonclient.http, question))
-        said = _type(result.get_output(question.output))
-        return Answer(
-            datatype=said.datatype,
-            shape=said.shape,
-            scores=None if question.target else scores_in(result, question.output),
-            remark=text_in(result, question.remark),
-        )
+            said = _type(result.get_output(question.output))
+            return Answer(
+                datatype=said.datatype,
+                shape=said.shape,
+                scores=None if question.target else scores_in(result, question.output),
+                remark=text_in(result, question.remark),
+            )
 
     def close(self) -> None:
         """Let go of nothing: each question's connection ends with its answer."""
 
     @contextlib.contextmanager
-    def _client(self, patience: float = PATIENCE) -> Iterator[Any]:
+    def _client(self, patience: float = PATIENCE, *, limit: int = _SMALL) -> Iterator[Any]:
         """Give a client for one question, and say in our words what became of it."""
         # What a signal's handler raises is raised here, but gevent prints it too, into the stage's log.
         gevent.get_hub().exception_stream = None
@@ -143,7 +159,9 @@ class HttpWire:
         # geventhttpclient can do both, but tritonclient does not hand them on.
         transport = client._client_stub  # noqa: SLF001
         transport.block_size = _BLOCK
-        transport._connection_pool.after_connect = _keep_alive  # noqa: SLF001
+        pool = transport._connection_pool  # noqa: SLF001
+        pool.after_connect = _keep_alive
+        pool._create_tcp_socket = functools.partial(_LimitedSocket, limit)  # noqa: SLF001
         try:
             # The client's own time-out is for each piece of an answer, which may have no end.
             with gevent.Timeout(patience, TimeoutError()):
@@ -154,6 +172,9 @@ class HttpWire:
             raise self._silent(exc, patience) from exc
         except (OSError, http.client.HTTPException, ValueError) as exc:
             raise self._lost(exc) from exc
+        except (AttributeError, LookupError, TypeError) as exc:
+            # JSON of another form than is read here, or by tritonclient.
+            raise ForeignServer(f"{self._address} does not answer as an inference server does") from exc
         finally:
             client.close()
 
@@ -184,6 +205,22 @@ class HttpWire:
             case _:
                 return ForeignServer(f"{self._address} does not speak HTTP as an inference server does")
         return ServerGone(f"the inference server {self._address} cannot be reached: {reason}")
+
+
+class _LimitedSocket(gevent.socket.socket):  # type: ignore[misc]  # published without types
+    """A connection on which no more than so many bytes come: tritonclient reads an answer to its end, if it has one."""
+
+    def __init__(self, limit: int, *arguments: Any) -> None:  # noqa: ANN401 - those of a socket
+        super().__init__(*arguments)
+        self._left = limit
+
+    def recv(self, size: int, *arguments: Any) -> bytes:  # noqa: ANN401 - those of a socket
+        """Receive a piece; what a server says of its length is not believed."""
+        piece: bytes = super().recv(min(size, _BLOCK), *arguments)
+        self._left -= len(piece)
+        if self._left < 0:
+            raise ValueError("the answer is too long")
+        return piece
 
 
 def _keep_alive(connection: socket.socket) -> None:

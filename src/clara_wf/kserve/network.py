@@ -1,7 +1,7 @@
 """An inference server's network: one more `Network`, whose windows are computed elsewhere.
 
 Repeating is safe, so a server that goes away in mid-inference is waited for, told again what it should know, and asked
-once more. What a server answers is never asked again.
+once more; so is a model whose process at the server was killed. Any other answer is never asked for again.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ from clara_wf.kserve.wire import (
     PATIENCE,
     Answer,
     ForeignServer,
+    ModelDied,
     Question,
+    ServerFault,
     ServerForgot,
     ServerGone,
     ServerSilent,
@@ -38,6 +40,8 @@ from clara_wf.model.errors import LackError
 Floats = NDArray[np.float32]
 #: Seconds between two looks at a server that is not there.
 _INTERVAL = 1.0
+#: Seconds for the first look: whoever waits is told soon what for.
+_FIRST_LOOK = 2.0
 #: So often in a row must something else answer, to be taken for what is there.
 _STRANGERS = 3
 #: Seconds that a server has to come back, at least.
@@ -63,10 +67,11 @@ def wait_for_server(address: Address, seconds: float, say: Callable[[str], None]
     """
     started = time.monotonic()
     strangers = 0
+    patience, hint = _FIRST_LOOK, ". If there is none, start it: clara-wf install_trtis"
     while True:
         waited = time.monotonic() - started
         try:
-            return _connect(address, min(PATIENCE, max(1.0, seconds - waited)))
+            return _connect(address, min(patience, max(1.0, seconds - waited)))
         except ForeignServer as fault:
             strangers += 1
             if strangers == _STRANGERS or waited >= seconds:
@@ -78,7 +83,8 @@ def wait_for_server(address: Address, seconds: float, say: Callable[[str], None]
                     f"the inference server {address} does not answer after {seconds:g} s ({fault.message})",
                     remedy="Start it: clara-wf install_trtis. Or leave trtisUri empty for the embedded engine",
                 ) from fault
-        say(f"waiting for the inference server {address} ({waited:.0f} of {seconds:g} s)")
+        say(f"waiting for the inference server {address} ({waited:.0f} of {seconds:g} s){hint}")
+        patience, hint = PATIENCE, ""
         time.sleep(min(_INTERVAL, max(0.1, seconds - waited)))
 
 
@@ -208,6 +214,9 @@ class TritonNetwork:
             return self._ask(given)
         except ServerGone as fault:
             self._log.warning("%s. It is waited for, and asked once more", fault.message)
+        except ModelDied as fault:
+            self._log.warning("%s. The model is loaded anew, and asked once more", fault.message)
+            self._load_anew(fault)
         except ServerForgot as fault:
             self._log.info("%s. It is told again", fault.message)
         self._take_up()
@@ -218,6 +227,8 @@ class TritonNetwork:
                 f"the inference server {self._address} went away twice at the same window",
                 remedy="See its log: it may lack memory for this network",
             ) from fault
+        except ModelDied as fault:
+            raise ModelDied(fault.message, remedy="See its log: it may lack memory for this network") from fault
 
     def release(self) -> None:
         """Give shared memory and connection back; the next `prepare` or `infer` takes them again."""
@@ -233,6 +244,17 @@ class TritonNetwork:
         self._version, self._engine = self._wire.version(), ""
         self._served = self._settle(seconds)
         self._memory = ServedMemory(self._wire, self._log, refused=not self._shared)
+
+    def _load_anew(self, died: ModelDied) -> None:
+        """Have the server start the process again that computes the model: it takes it for ready as it is."""
+        try:
+            # Triton 2.51 does nothing about a model that it is to load and whose files are as they were.
+            self._wire.unload(self._model.name)
+            self._wire.load(self._model.name, max(_COMING_BACK, self._wait))
+        except ServerGone:
+            pass  # it is waited for anyhow
+        except ServerFault as fault:
+            raise ModelDied(died.message, remedy="The server has to be started again") from fault
 
     def _settle(self, seconds: float) -> Served:
         return settle(

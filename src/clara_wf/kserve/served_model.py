@@ -94,22 +94,31 @@ def _await(
     """Wait until a version of a model is ready, and ask for it where that is possible."""
     asked = False
     while True:
-        index = wire.index()
-        found = [entry for entry in index if entry.name == name]
-        if any(entry.state == "READY" and entry.version == version for entry in found):
+        if wire.ready(name, version):
             return
+        refused: ServerFault | None = None
+        try:
+            index = wire.index()
+        except ServerFault as fault:  # one link that leads nowhere is enough; it serves its models all the same
+            index, refused = [], fault
+        found = [entry for entry in index if entry.name == name]
         if not asked:
             asked = True
             say(f"{name} is loaded at the inference server")
             try:
                 wire.load(name, _patience(deadline))
             except ServerFault as fault:
-                if _NOT_EXPLICIT not in fault.message and found:
+                if _NOT_EXPLICIT not in fault.message and (found or refused):
                     raise ModelNotServed(
                         f"the inference server {address} cannot load the model {name}: {_reason(fault)}",
-                        remedy="See the server's log",
+                        remedy=fault.remedy or "See the server's log",
                     ) from fault
             continue
+        if refused is not None:
+            raise ModelNotServed(
+                f"the inference server {address} does not say which models it has: {_reason(refused)}",
+                remedy=refused.remedy or "See the server's log",
+            ) from refused
         _check_there(index, found, address, name, version)
         if time.monotonic() > deadline:
             raise ModelNotServed(

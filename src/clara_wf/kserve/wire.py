@@ -24,6 +24,22 @@ PATIENCE = 10.0
 _FORGOTTEN = re.compile(
     r"unable to find shared memory region|unknown model|is not ready|no available versions", re.IGNORECASE
 )
+#: How it says that the process that computes a model was killed. It takes the model for ready all the same.
+_DEAD = re.compile(r"stub process .* is not healthy", re.IGNORECASE)
+#: What its words mean for who runs it.
+_REMEDIES = (
+    (
+        re.compile(
+            r"shm-size|shared memory pool|(initialize|increase|grow)\b.*shared memory|no space left", re.IGNORECASE
+        ),
+        "Make /dev/shm larger on the server's machine (in a container: --shm-size), and start the server again",
+    ),
+    (
+        re.compile(r"failed to open directory|failed to poll from model repository", re.IGNORECASE),
+        "Is the server's folder of models still there? Start it again: clara-wf install_trtis",
+    ),
+    (re.compile(r"failed to stat file", re.IGNORECASE), "Remove the link that leads nowhere from its folder of models"),
+)
 #: How it says that the memory for an answer does not hold it.
 _TOO_SMALL = re.compile(r"bytes\) should be at least \d+ bytes", re.IGNORECASE)
 #: A path on the server's machine, which is nobody's business here: its last part tells as much.
@@ -62,6 +78,10 @@ class ServerForgot(ServerFault):
     """The server does not know a model or a region of memory, as after a restart."""
 
 
+class ModelDied(ServerFault):
+    """The process that computes a model has ended; the server starts one when it loads a model that it had given up."""
+
+
 class TargetTooSmall(ServerFault):
     """The answer is larger than the memory that it was to go to."""
 
@@ -69,14 +89,16 @@ class TargetTooSmall(ServerFault):
 def words(reason: str) -> str:
     """Return what a server says in one line: without paths, and without a trace of Python's."""
     first = _PATH.sub("", reason.split("\n\nAt:", maxsplit=1)[0])
-    return " ".join(first.split()).rstrip("; ") or "no reason given"
+    return " ".join(first.split()).rstrip(".; ") or "no reason given"
 
 
 def server_fault(reason: str) -> ServerFault:
     """Make the error for what a server answers."""
     text = words(reason)
-    kind = ServerForgot if _FORGOTTEN.search(text) else TargetTooSmall if _TOO_SMALL.search(text) else ServerFault
-    return kind(f"the inference server answers: {text}")
+    remedy = next((remedy for pattern, remedy in _REMEDIES if pattern.search(text)), None)
+    kinds = ((_DEAD, ModelDied), (_FORGOTTEN, ServerForgot), (_TOO_SMALL, TargetTooSmall))
+    kind = next((kind for pattern, kind in kinds if pattern.search(text)), ServerFault)
+    return kind(f"the inference server answers: {text}", remedy=remedy)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,11 +169,17 @@ class Wire(Protocol):
     def index(self) -> list[IndexEntry]:
         """Return all models of the server's repository."""
 
+    def ready(self, name: str, version: str) -> bool:
+        """Say whether a version of a model is ready, also where the server cannot list what it has."""
+
     def model(self, name: str, version: str) -> ServedModel:
         """Describe a model that is ready."""
 
     def load(self, name: str, patience: float) -> None:
         """Have a model loaded, or loaded again."""
+
+    def unload(self, name: str) -> None:
+        """Have a model given up; what it works on is done first."""
 
     def register(self, region: Region) -> None:
         """Tell the server of a region."""

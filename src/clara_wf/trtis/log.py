@@ -15,6 +15,23 @@ _FAILED = re.compile(r"\"failed to load '(?P<name>[^']+)'")
 _PREFIX = re.compile(r"^[IWE]\d{4} \S+ \d+ \S+\] ")
 #: Complaints about a graphics card that is not there.
 _HARMLESS = re.compile(r"cuda|nvml|dcgm", re.IGNORECASE)
+#: What the server's words mean for who runs it.
+_REMEDIES = (
+    (
+        re.compile(
+            r"shm-size|shared memory pool|(initialize|increase|grow)\b.*shared memory|no space left", re.IGNORECASE
+        ),
+        "Make /dev/shm larger (mount -o remount,size=2G /dev/shm; in a container: --shm-size), and start it again",
+    ),
+    (
+        re.compile(r"failed to open directory|failed to poll from model repository", re.IGNORECASE),
+        "Is its folder of models still there? Then: clara-wf uninstall_trtis, and install_trtis again",
+    ),
+    (
+        re.compile(r"failed to stat file", re.IGNORECASE),
+        "Remove the link that leads nowhere, and run: clara-wf install_trtis",
+    ),
+)
 #: Silence for longer than this is broken.
 _PATIENCE_S = 10
 
@@ -69,6 +86,11 @@ def last_words(path: Path) -> str:
     faults = [line for line in lines if re.match(r"E\d{4} |error", line) and not _HARMLESS.search(line)]
     chosen = (faults or lines or ["its log is empty"])[-1]
     return _PREFIX.sub("", chosen).strip().strip('"')
+
+
+def remedy_for(text: str) -> str | None:
+    """Return what can be done about what the server says, where that is known."""
+    return next((remedy for pattern, remedy in _REMEDIES if pattern.search(text)), None)
 
 
 def tail(path: Path, count: int) -> list[str]:

@@ -7,10 +7,13 @@ import json
 from typing import Any
 
 from clara_wf.model.errors import ClaraError
+from clara_wf.trtis.log import remedy_for
 
 #: Not urllib: it would send a request to this machine through the proxy that the environment names.
 _HOST = "127.0.0.1"
 _TIMEOUT_S = 10
+#: For a server that has nothing to do but to say that it is there.
+_PATIENCE_S = 5
 
 
 class ServerSilent(ClaraError):
@@ -21,8 +24,8 @@ class ServerRefused(ClaraError):
     """The server answers that it cannot, or will not."""
 
 
-def is_live(port: int) -> bool:
-    """Say whether a server answers there.
+def is_live(port: int, *, timeout_s: float = 2) -> bool:
+    """Say whether a server answers there in time.
 
     Raises
     ------
@@ -30,10 +33,25 @@ def is_live(port: int) -> bool:
         It answers that it does not live: it could not start.
     """
     try:
-        ask(port, "GET", "/v2/health/live", timeout_s=2)
+        ask(port, "GET", "/v2/health/live", timeout_s=timeout_s)
     except ServerSilent:
         return False
     return True
+
+
+def check_answers(port: int) -> None:
+    """Check that a server that is there answers: what takes long is asked only then.
+
+    Raises
+    ------
+    ServerSilent
+        It does not.
+    """
+    if not is_live(port, timeout_s=_PATIENCE_S):
+        raise ServerSilent(
+            f"the inference server on port {port} is there, but does not answer within {_PATIENCE_S} s",
+            remedy="See: clara-wf trtis log. To start it again: clara-wf uninstall_trtis, then install_trtis",
+        )
 
 
 def ask_json(port: int, method: str, path: str, body: Any = None, *, timeout_s: float = _TIMEOUT_S) -> Any:  # noqa: ANN401 - whatever JSON can hold
@@ -70,7 +88,8 @@ def ask(port: int, method: str, path: str, body: bytes = b"", *, timeout_s: floa
     finally:
         connection.close()
     if response.status != http.client.OK:
-        raise ServerRefused(f"the server on port {port} answers {response.status}: {_reason(answer)}")
+        reason = _reason(answer)
+        raise ServerRefused(f"the server on port {port} answers {response.status}: {reason}", remedy=remedy_for(reason))
     return answer
 
 

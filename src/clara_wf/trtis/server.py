@@ -22,8 +22,9 @@ import psutil
 from clara_wf.model.errors import ClaraError, UsageError
 from clara_wf.model.filelock import locked
 from clara_wf.trtis.environment import Environment
-from clara_wf.trtis.log import Progress, last_words
-from clara_wf.trtis.rest import ServerRefused, ServerSilent, ask_json, is_live
+from clara_wf.trtis.log import Progress, last_words, remedy_for
+from clara_wf.trtis.repository import faults, whole_models
+from clara_wf.trtis.rest import ServerRefused, ServerSilent, ask_json, check_answers, is_live
 from clara_wf.trtis.state import (
     LOG_FILE,
     Say,
@@ -80,6 +81,8 @@ def start(
     ------
     UsageError
         A port is taken, the server runs already on another, or there is no such repository.
+    ServerSilent
+        One runs already, but does not answer.
     ClaraError
         It ended, or did not get ready in time. Then nothing of it is left.
     """
@@ -87,19 +90,56 @@ def start(
         raise UsageError(f"there is no folder {models} with models")
     folder.mkdir(parents=True, exist_ok=True)
     with _alone(folder, say):
-        running = find_server(folder)
+        running = _find(folder, port, say, timeout_s)
         if running is not None:
-            check_port(running, port)
-            say(f"the server runs already: {running.http}, pid {running.pid}")
             return running
         clear_stale(folder, say)
         _check_ports(port)
+        for fault in faults(models):
+            say(fault)
         server = _launch(folder, environment, models.resolve(), port)
-        try:
-            return _wait(folder, server, say, time.monotonic() + timeout_s)
-        except BaseException:  # also of Ctrl-C: a server that nobody waits for is not left behind
-            _end(folder, server, _ABANDON_S)
-            raise
+        return _wait_or_end(folder, server, say, timeout_s)
+
+
+def attend(
+    folder: Path, port: int | None = None, *, say: Say = lambda _: None, timeout_s: float = _START_TIMEOUT_S
+) -> Server | None:
+    """Return the server that runs, once it serves its models; None where none runs.
+
+    Raises
+    ------
+    UsageError
+        It has another port than the one that is asked for.
+    ServerSilent
+        It is there, but does not answer.
+    ClaraError
+        It was still starting, and ended or did not get ready in time. Then nothing of it is left.
+    """
+    if find_server(folder) is None:
+        return None
+    with _alone(folder, say):
+        return _find(folder, port, say, timeout_s)
+
+
+def _find(folder: Path, port: int | None, say: Say, timeout_s: float) -> Server | None:
+    """Look for a server that runs; whoever started one may have been killed before it was ready."""
+    running = find_server(folder)
+    if running is None:
+        return None
+    check_port(running, running.port if port is None else port)
+    say(f"the server runs already: {running.http}, pid {running.pid}, since {running.started}")
+    if not running.version:
+        return _wait_or_end(folder, running, say, timeout_s)
+    check_answers(running.port)
+    return running
+
+
+def _wait_or_end(folder: Path, server: Server, say: Say, timeout_s: float) -> Server:
+    try:
+        return _wait(folder, server, say, time.monotonic() + timeout_s)
+    except BaseException:  # also of Ctrl-C: a server that nobody waits for is not left behind
+        _end(folder, server, _ABANDON_S)
+        raise
 
 
 def check_port(running: Server, port: int) -> None:
@@ -138,8 +178,10 @@ def _launch(folder: Path, environment: Environment, models: Path, port: int) -> 
     log = folder / LOG_FILE
     if log.exists():
         log.replace(log.with_name(f"{LOG_FILE}.1"))
-    regions = new_regions()
+    regions, asked = new_regions(), tuple(whole_models(models))
     command = [str(environment.program), *_arguments(environment, models, port, regions)]
+    # Not "*": with that, one thing that cannot be read keeps all models from being served.
+    command += [f"--load-model={name}" for name in asked]
     to_log = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND
     # Between these two a server would run that nobody knows.
     with _uninterrupted():
@@ -164,6 +206,7 @@ def _launch(folder: Path, environment: Environment, models: Path, port: int) -> 
             regions=regions,
             version="",
             started=datetime.now(UTC).isoformat(timespec="seconds"),
+            asked=asked,
         )
         write_state(folder, server)
     return server
@@ -182,7 +225,6 @@ def _arguments(environment: Environment, models: Path, port: int, regions: str) 
         "metrics-port": port + 2,
         # Models are loaded by name: one that is installed later waits until it is whole.
         "model-control-mode": "explicit",
-        "load-model": "*",
         # One broken model must not take the others down, nor make the server seem out of order.
         "exit-on-error": "false",
         "strict-readiness": "false",
@@ -220,7 +262,9 @@ def _wait(folder: Path, server: Server, say: Say, deadline: float) -> Server:
 
 def _failure(folder: Path, what: str) -> ClaraError:
     log = folder / LOG_FILE
-    return ClaraError(f"the inference server {what}: {last_words(log)}", remedy=f"Its log: {log}")
+    reason = last_words(log)
+    remedies = (remedy_for(reason), f"Its log: {log}")
+    return ClaraError(f"the inference server {what}: {reason}", remedy=". ".join(filter(None, remedies)))
 
 
 def _end(folder: Path, server: Server, timeout_s: float) -> None:

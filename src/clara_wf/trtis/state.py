@@ -38,6 +38,7 @@ class Server:
     regions: str  # what the names of its regions of shared memory begin with
     version: str  # of Triton; empty until it answers
     started: str  # UTC
+    asked: tuple[str, ...] = ()  # the models that it was told to load when it was started
 
     @property
     def http(self) -> str:
@@ -59,7 +60,7 @@ def read_state(folder: Path) -> Server | None:
     """Return the server of the state file; None where there is none that this version can read."""
     try:
         content = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
-        server = Server(**content | {"models": Path(content["models"])})
+        server = Server(**content | {"models": Path(content["models"]), "asked": tuple(content.get("asked", ()))})
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
     return server if _REGIONS.fullmatch(server.regions) else None
