@@ -203,7 +203,7 @@ def server(models: Path, folder: Path) -> Iterator[int]:
     state.mkdir()
     environment = prepare(ROOT / "trtis/environment", ROOT / "requirements-trtis.lock", say=print)
     try:
-        yield start(state, environment, models, port=18000).http_port
+        yield start(state, environment, models, port=18000).port
     finally:
         stop(state)
 
