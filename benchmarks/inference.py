@@ -32,7 +32,6 @@ import yaml
 from support.monai_peer import CHANNELS, OVERLAP, ROI
 
 from clara_wf.imaging.metaimage import read_volume, write_volume
-from clara_wf.inference.description import Window
 from clara_wf.inference.engine import Network, OpenVinoNetwork
 from clara_wf.inference.install import install
 from clara_wf.inference.postprocess import winners
@@ -41,7 +40,6 @@ from clara_wf.inference.repository import InstalledModel, find_model
 from clara_wf.inference.resample import canonical_grid
 from clara_wf.inference.segment import Segmenter, embedded
 from clara_wf.inference.sliding import Sliding, starts
-from clara_wf.inference.windows import fitting
 from clara_wf.phantom.patient import EVERYDAY, make_phantom
 
 ROOT = Path(__file__).parents[1]
@@ -60,13 +58,12 @@ def main(turns: int) -> None:
         install("liver", models)
         write_volume(folder / "volume.mhd", make_phantom(EVERYDAY, seed=0).image)
         competitors = {
-            "bare liver": child("bare", models, "liver", folder),
+            "bare liver": child("bare", models, folder),
             "embedded": child("whole", models, folder, ""),
         }
         peers = PEERS.exists()
         if peers:
             install_unet(models, folder)
-            competitors["bare unet"] = child("bare", models, UNET, folder)
             competitors["unet"] = child("windows", models, folder, folder / "ours.npy")
             monai = [PEERS, ROOT / "benchmarks/support/monai_peer.py", "window", folder / "unet.onnx"]
             competitors["monai"] = [*monai, folder / "image.npy", folder / "theirs.npy"]
@@ -116,7 +113,7 @@ def report(found: dict[str, list[Result]]) -> None:
     bare, ours = middle(found, "bare liver", network), middle(found, "embedded", network)
     judge("liver, embedded engine", ours, "OpenVINO alone", bare, GOAL_BARE)
     if "unet" in found:
-        bare, unet = middle(found, "bare unet", network), middle(found, "unet", lambda result: float(result["seconds"]))
+        bare, unet = (middle(found, "unet", lambda result, key=key: float(result[key])) for key in ("bare", "seconds"))
         judge("UNet in windows, blended and decided", unet, "OpenVINO alone", bare, GOAL_BARE)
     whole = middle(found, "embedded", lambda result: float(result["all"]))
     for title in ("shared memory", "HTTP", "gRPC"):
@@ -242,48 +239,39 @@ def whole(models: Path, folder: Path, address: str, bodies: str) -> None:
     )
 
 
-def bare(models: Path, name: str, folder: Path) -> None:
-    """OpenVINO alone on the windows that the model is asked, already cut and compiled."""
-    model = find_model(models, name)
-    window = model.description.window
-    if name == UNET:
-        image = np.load(folder / "image.npy")
-        size, count = window.size, windows_of(window, image.shape)
-        precision = "f32"
-    else:
-        volume = read_volume(folder / "volume.mhd")
-        asked: list[tuple[int, ...]] = []
+def bare(models: Path, folder: Path) -> None:
+    """OpenVINO alone on the windows that the liver network is asked, already cut and compiled."""
+    model = find_model(models, "liver")
+    volume = read_volume(folder / "volume.mhd")
+    asked: list[tuple[int, ...]] = []
 
-        class Noting(OpenVinoNetwork):
-            def infer(self, windows: np.ndarray) -> np.ndarray:
-                asked.append(windows.shape)
-                return super().infer(windows)
+    class Noting(OpenVinoNetwork):
+        def infer(self, windows: np.ndarray) -> np.ndarray:
+            asked.append(windows.shape)
+            return super().infer(windows)
 
-        noting = Noting(model.file)
-        Segmenter(models, name, lambda _: noting).segment(volume, np.empty(volume.array.shape, np.uint8))
-        size, count = asked[0][2:], len(asked)
-        precision = noting.identity.split()[-1]
+    noting = Noting(model.file)
+    Segmenter(models, "liver", lambda _: noting).segment(volume, np.empty(volume.array.shape, np.uint8))
+    seconds = bare_loop(model.file, asked[0], len(asked), noting.identity.split()[-1])
+    print(json.dumps({"seconds": {"network": seconds}}))
+
+
+def bare_loop(file: Path, shape: tuple[int, ...], count: int, precision: str) -> float:
+    """Return how long OpenVINO takes for so many windows, and nothing around them."""
     core = openvino.Core()
-    network = core.read_model(model.file)
-    network.reshape([1, 1, *size])
-    request = core.compile_model(
-        network, "CPU", {**HINTS, "INFERENCE_PRECISION_HINT": precision}
-    ).create_infer_request()
-    given = np.random.default_rng(0).standard_normal((1, 1, *size)).astype(np.float32)
+    network = core.read_model(file)
+    network.reshape(list(shape))
+    compiled = core.compile_model(network, "CPU", {**HINTS, "INFERENCE_PRECISION_HINT": precision})
+    request = compiled.create_infer_request()
+    given = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
     started = time.perf_counter()
     for _ in range(count):
         request.infer({0: given}, share_inputs=True, share_outputs=True)
-    print(json.dumps({"seconds": {"network": time.perf_counter() - started}, "windows": count}))
-
-
-def windows_of(window: Window, shape: tuple[int, ...]) -> int:
-    size = fitting(window, (shape[0], shape[1], shape[2]))
-    along = [starts(a, b, overlap=window.overlap, placement=window.placement) for a, b in zip(shape, size, strict=True)]
-    return int(np.prod([len(each) for each in along]))
+    return time.perf_counter() - started
 
 
 def windows(models: Path, folder: Path, target: Path) -> None:
-    """Our windows over an image, to labels: what MONAI's part does."""
+    """Our windows over an image, to labels, as MONAI has them; then the bare engine's loop, in the same process."""
     model = find_model(models, UNET)
     network = embedded(model)
     window = model.description.window
@@ -299,8 +287,14 @@ def windows(models: Path, folder: Path, target: Path) -> None:
             place = tuple(slice(a, a + b) for a, b in zip(block.start, block.scores.shape[1:], strict=True))
             turned[place] = winners(block.scores, model.description)
     seconds = time.perf_counter() - started
+    result = {"seconds": seconds, "peak": peak(), "grown": peak() - before}
     np.save(target, labels)
-    print(json.dumps({"seconds": seconds, "peak": peak(), "grown": peak() - before}))
+    along = [
+        len(starts(length, size, overlap=window.overlap, placement=window.placement))
+        for length, size in zip(image.shape, window.size, strict=True)
+    ]
+    alone = bare_loop(model.file, (1, 1, *window.size), int(np.prod(along)), "f32")
+    print(json.dumps({**result, "bare": alone}))
 
 
 if __name__ == "__main__":
@@ -308,8 +302,8 @@ if __name__ == "__main__":
     match sys.argv[1:]:
         case ["whole", models, folder, address, *bodies]:
             whole(Path(models), Path(folder), address, "".join(bodies))
-        case ["bare", models, name, folder]:
-            bare(Path(models), name, Path(folder))
+        case ["bare", models, folder]:
+            bare(Path(models), Path(folder))
         case ["windows", models, folder, target]:
             windows(Path(models), Path(folder), Path(target))
         case [turns]:
