@@ -20,6 +20,8 @@ COMMANDS = (
     ("model", "install"),
     ("model", "list"),
     ("model", "show"),
+    ("model", "add"),
+    ("model", "test"),
     ("model", "configure"),
     ("init",),
     ("phantom",),
