@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,7 +28,13 @@ def _commands(page: Path) -> list[str]:
     return [line for line in lines if line and not line.startswith("#")]
 
 
-PAGES_WITH_COMMANDS = [page for page in PAGES if _commands(page)]
+def _with_its_group(page: Path) -> Any:
+    """Let pages that use an inference server run after one another, with its tests, which look at what it leaves."""
+    group = "trtis" if any("trtis" in command for command in _commands(page)) else "network"
+    return pytest.param(page, marks=pytest.mark.xdist_group(group), id=str(page.relative_to(ROOT)))
+
+
+PAGES_WITH_COMMANDS = [_with_its_group(page) for page in PAGES if _commands(page)]
 
 
 @pytest.fixture(scope="module")
@@ -68,8 +75,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("network")
-@pytest.mark.parametrize("page", PAGES_WITH_COMMANDS, ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize("page", PAGES_WITH_COMMANDS)
 def test_the_commands_of_a_page_work(page: Path, checkout: Path) -> None:
     commands = [command for command in _commands(page) if command not in NOT_RUN]
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("CLARA_", "PYTEST_"))}

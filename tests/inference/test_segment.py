@@ -174,7 +174,7 @@ def test_a_volume_that_the_model_does_not_take(segmenter):
 
 def test_a_network_with_other_channels_than_described(segmenter, tiny):
     two = [tiny["labels"][0], {**tiny["labels"][0], "value": 2, "name": "other"}]
-    with pytest.raises(InputError, match="gives 1 channels, its description names 2"):
+    with pytest.raises(InputError, match="gives 1 channels, the labels are 2"):
         labelled(segmenter(labels=two), volume())
 
 

@@ -57,7 +57,7 @@ def add(root: Path, name: str, first: int | str = 1, *, only: bool = False) -> N
         save_network(source / "network.onnx", operation="Neg", shape=(1, 1, 16, 16, 16))
     else:
         convolution(source / "network.onnx", first)
-    (source / "model.yaml").write_text(yaml.safe_dump(described(name=name)))
+    (source / "model.yaml").write_text(yaml.safe_dump(described(name=name, background=not only)))
     install(name, root, source=source)
 
 
