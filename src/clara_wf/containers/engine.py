@@ -1,0 +1,108 @@
+"""Docker or podman, whichever is found: one small way to call it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from clara_wf.model.errors import ClaraError, LackError, UsageError
+
+#: Names the program: "docker", "podman", or a path of one of them. Unset: the first that works.
+CHOICE = "CLARA_WF_CONTAINER_ENGINE"
+#: Podman first: it needs no daemon, and no rights of root.
+KINDS = ("podman", "docker")
+#: A daemon that hangs must not hang us.
+_ANSWER_SECONDS = 20.0
+
+
+class EngineFailed(ClaraError):
+    """Docker or podman refused or failed; the message is its own last line."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """A program that makes and runs containers, and that answers."""
+
+    kind: str  # docker or podman
+    program: str  # absolute path
+    version: str  # of the program that does the work: of docker, the daemon
+    rootless: bool  # its containers' root is no root of this machine
+
+    def call(self, *arguments: str, timeout: float | None = None) -> str:
+        """Run it with these arguments and return its standard output.
+
+        Raises
+        ------
+        EngineFailed
+            It failed, or did not answer within `timeout` seconds.
+        """
+        try:
+            done = subprocess.run(
+                [self.program, *arguments],
+                capture_output=True,
+                text=True,
+                errors="replace",
+                check=False,
+                timeout=timeout,
+                stdin=subprocess.DEVNULL,
+            )
+        except subprocess.TimeoutExpired as exc:
+            raise EngineFailed(f"`{self.kind} {arguments[0]}` did not answer within {timeout:g} s") from exc
+        if done.returncode:
+            raise EngineFailed(f"`{self.kind} {arguments[0]}` failed: {_last_line(done.stderr, done.returncode)}")
+        return done.stdout
+
+
+def find_engine(choice: str | None = None) -> Engine:
+    """Return the program that `choice`, or else the variable CLARA_WF_CONTAINER_ENGINE, names.
+
+    Parameters
+    ----------
+    choice : str, optional
+        "docker", "podman" or a path of one. None and unset: the first of `KINDS` that is there and answers.
+
+    Raises
+    ------
+    LackError
+        None is there, or the one that is there does not work (docker without its daemon).
+    UsageError
+        The choice is neither docker nor podman.
+    """
+    wanted = choice or os.environ.get(CHOICE, "")
+    if wanted and os.path.basename(wanted) not in KINDS:  # noqa: PTH119 - a name or a path
+        raise UsageError(f"{CHOICE}={wanted} is neither docker nor podman")
+    problems = []
+    for program in [wanted] if wanted else KINDS:
+        found = shutil.which(program)
+        if found is None:
+            problems.append(f"{program} is not on the PATH")
+            continue
+        try:
+            return _look_at(found)
+        except EngineFailed as fault:
+            problems.append(f"{program} does not work: {fault}")
+    raise LackError(
+        f"there is no program for containers: {'; '.join(problems)}",
+        remedy="Install podman, or docker and start its daemon",
+    )
+
+
+def _look_at(program: str) -> Engine:
+    kind = os.path.basename(program)  # noqa: PTH119 - a path as `which` gives it
+    form = {
+        "docker": "{{.ServerVersion}}|{{.SecurityOptions}}",
+        "podman": "{{.Version.Version}}|{{.Host.Security.Rootless}}",
+    }[kind]
+    probe = Engine(kind=kind, program=program, version="", rootless=False)
+    version, _, security = probe.call("info", "--format", form, timeout=_ANSWER_SECONDS).strip().partition("|")
+    if not version:
+        raise EngineFailed("its daemon does not answer")
+    return Engine(kind=kind, program=program, version=version, rootless="rootless" in security or security == "true")
+
+
+def _last_line(text: str, code: int) -> str:
+    lines: Sequence[str] = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else f"exit code {code}"
