@@ -72,11 +72,19 @@ class Helm(Protocol):
         ...
 
     def install(
-        self, release: str, chart: Path, values: Values, *, namespace: str = "default", timeout: float | None = None
+        self,
+        release: str,
+        chart: Path,
+        values: Values,
+        *,
+        namespace: str = "default",
+        timeout: float | None = None,
+        renew: bool = True,
     ) -> None:
         """Install a release into the cluster, or bring an installed one up to date.
 
-        With a `timeout` in seconds it waits until Deployments are available. Jobs are never waited for.
+        With a `timeout` in seconds it waits until Deployments are available. Jobs are never waited for. Without `renew`
+        an installed one is refused: a Job cannot be brought up to date.
 
         Raises
         ------
@@ -130,7 +138,14 @@ class SdkHelm:
         return said or [str(error) for error in report["errors"]]
 
     def install(
-        self, release: str, chart: Path, values: Values, *, namespace: str = "default", timeout: float | None = None
+        self,
+        release: str,
+        chart: Path,
+        values: Values,
+        *,
+        namespace: str = "default",
+        timeout: float | None = None,
+        renew: bool = True,
     ) -> None:
         """Install or upgrade a release: see `Helm.install`."""
         options: dict[str, Any] = {"namespace": namespace}
@@ -138,7 +153,7 @@ class SdkHelm:
             options |= {"wait": "watcher", "timeout": max(1, round(timeout))}
         try:
             with self._cluster(namespace) as cluster, self._sdk.Chart.load(chart) as loaded:
-                known = {found["name"] for found in cluster.list(all_states=True)}
+                known = {found["name"] for found in cluster.list(all_states=True)} if renew else set()
                 if release in known:
                     # The values given now are all: Helm would else take up those of a failed attempt again.
                     cluster.upgrade(loaded, release, dict(values), reset_values=True, **options)
@@ -197,10 +212,18 @@ class ProgramHelm:
         return [line for line in said.splitlines() if line.startswith(("[WARNING]", "[ERROR]"))]
 
     def install(
-        self, release: str, chart: Path, values: Values, *, namespace: str = "default", timeout: float | None = None
+        self,
+        release: str,
+        chart: Path,
+        values: Values,
+        *,
+        namespace: str = "default",
+        timeout: float | None = None,
+        renew: bool = True,
     ) -> None:
         """Install or upgrade a release: see `Helm.install`."""
-        command = ["upgrade", "--install", "--reset-values", release, str(chart)]
+        command = ["upgrade", "--install", "--reset-values"] if renew else ["install"]
+        command += [release, str(chart)]
         command += ["--namespace", namespace, "--create-namespace"]
         if timeout is not None:
             command += ["--wait", "--timeout", f"{max(1, round(timeout))}s"]

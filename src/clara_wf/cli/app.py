@@ -11,6 +11,7 @@ import typer
 
 from clara_wf import __version__
 from clara_wf.cli import (
+    build,
     cluster,
     model_add,
     model_test,
@@ -52,6 +53,7 @@ app.command("install_trtis", rich_help_panel=_GUIDE)(trtis.install_trtis)
 app.command("uninstall_trtis", rich_help_panel=_GUIDE)(trtis.uninstall_trtis)
 app.command("set_ngc_api_key | setkey", rich_help_panel=_GUIDE)(cluster.set_ngc_api_key)
 app.command("run", rich_help_panel=_RUN)(run.run)
+app.command("build", rich_help_panel=_RUN)(build.build)
 app.command("workflows", rich_help_panel=_RUN)(workflows.workflows)
 app.command("show", rich_help_panel=_RUN)(workflows.show)
 models.app.command("add")(model_add.add)

@@ -6,7 +6,7 @@ import itertools
 import json
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +16,7 @@ from clara_wf.chart.render import plan_job
 from clara_wf.chart.request import JobRequest, nested
 from clara_wf.cli.outcome import Outcome
 from clara_wf.cli.progress import display
+from clara_wf.cli.runner import Place, runner_for, with_values
 from clara_wf.cli.terminal import remark
 from clara_wf.cli.workspace import Places
 from clara_wf.kserve.address import Address
@@ -63,9 +64,19 @@ class Wishes:
     values: Sequence[str] = ()  # KEY=VALUE
     trtis: str = ""  # address of the inference server; empty: what the chart says
     deadline: float | None = None  # seconds
+    place: Place = field(default_factory=Place)  # where the job runs
 
 
-def plan(where: Places, workflow: str, stages: Sequence[str], *, job_id: str, root: str, wishes: Wishes) -> Plan:
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """A job that is to be carried out."""
+
+    request: JobRequest  # what it asks of the chart
+    plan: Plan  # what the chart makes of that
+    place: Place  # where it runs
+
+
+def order(where: Places, workflow: str, stages: Sequence[str], *, job_id: str, root: str, wishes: Wishes) -> Order:
     """Render the plan of a job whose payload lies below the data folder's `root`.
 
     Raises
@@ -77,20 +88,19 @@ def plan(where: Places, workflow: str, stages: Sequence[str], *, job_id: str, ro
         if not any(stage in _AI_STAGES for stage in stages):
             raise UsageError("--trtis is for workflows with an AI stage, and this one has none")
         Address.parse(wishes.trtis)  # a wrong one is told before anything is done
-    return plan_job(
-        where.workspace.chart,
-        JobRequest(
-            workflow=workflow,
-            job_id=job_id,
-            job_name=f"{workflow}-{job_id[:8]}",
-            payloads=where.data / root,
-            models=where.models,
-            trtis_uri=wishes.trtis,
-            deadline=wishes.deadline,
-            options=_stage_options(stages, wishes),
-            extra=nested(dict(_pair(value, "--set", "KEY=VALUE") for value in wishes.values)),
-        ),
+    extra = nested(dict(_pair(value, "--set", "KEY=VALUE") for value in wishes.values))
+    request = JobRequest(
+        workflow=workflow,
+        job_id=job_id,
+        job_name=f"{workflow}-{job_id[:8]}",
+        payloads=where.data / root,
+        models=where.models,
+        trtis_uri=wishes.trtis,
+        deadline=wishes.deadline,
+        options=_stage_options(stages, wishes),
+        extra=with_values(extra, wishes.place, wishes.trtis),
     )
+    return Order(request=request, plan=plan_job(where.workspace.chart, request), place=wishes.place)
 
 
 def _stage_options(stages: Sequence[str], wishes: Wishes) -> Mapping[str, Sequence[str]]:
@@ -145,13 +155,13 @@ def install_models(job: Plan, where: Places) -> None:
                 find_model(where.models, name)
 
 
-def carry_out(job: Plan, where: Places, *, as_json: bool) -> Job:
+def carry_out(job: Order, where: Places, *, as_json: bool) -> Job:
     """Run a plan, show how it goes, and return what became of it."""
-    from clara_wf.runners import ProcessRunner, canceling_on_signals
+    from clara_wf.runners import canceling_on_signals
 
-    runner = ProcessRunner(code_folders=where.workspace.code_folders)
-    names = [stage.name for stage in job.stages]
-    with runner.run(job) as run, display(names, as_json=as_json) as shown, canceling_on_signals(run):
+    runner = runner_for(job.place, where.workspace.chart, job.request, where.workspace.code_folders)
+    names = [stage.name for stage in job.plan.stages]
+    with runner.run(job.plan) as run, display(names, as_json=as_json) as shown, canceling_on_signals(run):
         for event in run:
             shown.show(event)
     return run.job

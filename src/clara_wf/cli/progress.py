@@ -13,6 +13,7 @@ from clara_wf.cli.terminal import remark, remarks
 from clara_wf.model.events import (
     Event,
     JobEnded,
+    JobLogged,
     StageEnded,
     StageLogged,
     StageProgress,
@@ -68,21 +69,28 @@ class _Plain(_Lines):
             remark(text)
 
     def _text(self, event: Event) -> str:
+        text = ""
         match event:
             case StageWorking(stage=stage):
-                return f"{stage}: working"
-            case StageProgress(stage=stage, fraction=fraction, message=message):
-                now = time.monotonic()
-                if now - self._last.get(stage, 0.0) < _PLAIN_EVERY:
-                    return ""
-                self._last[stage] = now
-                return f"{stage}: {fraction:4.0%} {message}".rstrip()
+                text = f"{stage}: working"
+            case StageProgress(stage=stage, fraction=fraction, message=message) if self._is_due(stage):
+                text = f"{stage}: {fraction:4.0%} {message}".rstrip()
             case StageLogged(stage=stage, level=level, message=message) if level in {"WARNING", "ERROR"}:
-                return f"{stage}: {level.lower()}: {message}"
+                text = f"{stage}: {level.lower()}: {message}"
+            case JobLogged(message=message):
+                text = message
             case StageEnded(record=record):
-                return f"{record.name}: {_ending(record)}"
+                text = f"{record.name}: {_ending(record)}"
             case _:
-                return ""
+                pass
+        return text
+
+    def _is_due(self, stage: str) -> bool:
+        now = time.monotonic()
+        if now - self._last.get(stage, 0.0) < _PLAIN_EVERY:
+            return False
+        self._last[stage] = now
+        return True
 
 
 class _Bars:
@@ -131,6 +139,8 @@ class _Bars:
             case StageLogged(stage=stage, level=level, message=message) if level in {"WARNING", "ERROR"}:
                 color = "yellow" if level == "WARNING" else "red"
                 self._progress.console.print(f"[{color}]{stage}: {escape(message)}[/]")
+            case JobLogged(level=level, message=message):
+                self._progress.console.print(f"[{'yellow' if level == 'WARNING' else 'dim'}]{escape(message)}[/]")
             case StageEnded(record=record):
                 self._end(record)
             case _:

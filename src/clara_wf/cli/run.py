@@ -17,6 +17,7 @@ from clara_wf.cli.carry_out import (
     ArgOption,
     DeadlineOption,
     ModelOption,
+    Order,
     ResampleOption,
     SetOption,
     TrtisOption,
@@ -24,18 +25,19 @@ from clara_wf.cli.carry_out import (
     carry_out,
     install_models,
     new_job_id,
-    plan,
+    order,
     print_end,
     raise_if_failed,
 )
 from clara_wf.cli.outcome import SUMMARIES, gather, show
+from clara_wf.cli.runner import NamespaceOption, Place, RunnerOption
 from clara_wf.cli.terminal import Json, remark, results
 from clara_wf.cli.workflows import WorkflowArgument
 from clara_wf.cli.workspace import Places, places
 from clara_wf.model.errors import ClaraError, JobError, LackError, UsageError
 from clara_wf.model.files import UNFINISHED, fsync
 from clara_wf.model.job import Job
-from clara_wf.model.payload import Payload
+from clara_wf.model.payload import Payload, job_id
 from clara_wf.model.plan import Plan
 
 #: A derived series has an image a slice: the first of them are named.
@@ -56,7 +58,16 @@ def run(
     trtis: TrtisOption = "",
     deadline: DeadlineOption = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier result in the output folder.")] = False,
-    keep: Annotated[bool, typer.Option("--keep", help="Keep the payload: what every stage read and wrote.")] = False,
+    keep: Annotated[
+        bool,
+        typer.Option("--keep", help="Keep the payload (what every stage read and wrote), and a cluster's release."),
+    ] = False,
+    runner: RunnerOption = "process",
+    namespace: NamespaceOption = None,
+    identity: Annotated[
+        str | None,
+        typer.Option("--job", metavar="ID", help="UUID of the job: the same one again finds it in the cluster."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Run a workflow on your own data: DICOM in, DICOM SEG, report and preview out."""
@@ -67,6 +78,7 @@ def run(
         values=values or (),
         trtis=trtis,
         deadline=deadline,
+        place=Place.of(runner, namespace, keep=keep),
     )
     where = places()
     found = read_catalog(where.workspace.chart).workflow(workflow)
@@ -74,10 +86,22 @@ def run(
     output = output.resolve()
     _check_input(source)
     _check_output(source, output, force=force)
-    job = plan(where, found.name, found.stages, job_id=new_job_id(), root="payloads", wishes=wishes)
-    install_models(job, where)
-    _stage_in(source.absolute(), job)
-    _carry_out(job, where, output, as_json=as_json, force=force, keep=keep)
+    wanted = job_id(identity) if identity else new_job_id()
+    job = order(where, found.name, found.stages, job_id=wanted, root="payloads", wishes=wishes)
+    install_models(job.plan, where)
+    is_new = not job.plan.payload.exists()
+    if not is_new and not _may_run_still(job):
+        raise UsageError(f"there is a payload of job {wanted} already", remedy="Give yours another id by --job")
+    if is_new:
+        _stage_in(source.absolute(), job.plan, link=job.place.follows_links)
+    if job.place.kind == "kubernetes":
+        remark(f"job {wanted} in namespace {job.place.namespace}")
+    _carry_out(job, where, output, as_json=as_json, force=force, keep=keep, is_new=is_new)
+
+
+def _may_run_still(job: Order) -> bool:
+    """Whether a job whose payload is there already may be running in a cluster, to be found again."""
+    return job.place.kind == "kubernetes" and Payload(root=job.plan.payload).job.is_file()
 
 
 def _check_input(source: Path) -> None:
@@ -109,15 +133,31 @@ def _check_output(source: Path, output: Path, *, force: bool) -> None:
         raise UsageError(f"{above} may not be written to", remedy="Name another folder by --output")
 
 
-def _stage_in(source: Path, job: Plan) -> None:
-    """Put the input into the payload without a copy: stages read it and never write there."""
+def _stage_in(source: Path, job: Plan, *, link: bool) -> None:
+    """Put the input into the payload: by links, since stages read it and never write there; else as a copy."""
     job.input.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        if not link:
+            _copy_in(source, job.input)
+        elif source.is_dir():
+            job.input.symlink_to(source, target_is_directory=True)
+        else:
+            job.input.mkdir()
+            for file in _belonging(source):
+                (job.input / file.name).symlink_to(file)
+    except BaseException:
+        shutil.rmtree(job.payload, ignore_errors=True)
+        raise
+
+
+def _copy_in(source: Path, target: Path) -> None:
+    """Copy the files alone: who may read them in a container is not who may read them here."""
     if source.is_dir():
-        job.input.symlink_to(source, target_is_directory=True)
+        shutil.copytree(source, target, copy_function=shutil.copyfile)
         return
-    job.input.mkdir()
+    target.mkdir()
     for file in _belonging(source):
-        (job.input / file.name).symlink_to(file)
+        shutil.copyfile(file, target / file.name)
 
 
 def _belonging(file: Path) -> Sequence[Path]:
@@ -129,11 +169,15 @@ def _belonging(file: Path) -> Sequence[Path]:
     return files_of(file)
 
 
-def _carry_out(job: Plan, where: Places, output: Path, *, as_json: bool, force: bool, keep: bool) -> None:
+def _carry_out(
+    ordered: Order, where: Places, output: Path, *, as_json: bool, force: bool, keep: bool, is_new: bool
+) -> None:
+    job = ordered.plan
     try:
-        done = carry_out(job, where, as_json=as_json)
-    except ClaraError:
-        shutil.rmtree(job.payload)  # nothing was started
+        done = carry_out(ordered, where, as_json=as_json)
+    except ClaraError as fault:
+        if is_new and not fault.retriable:
+            shutil.rmtree(job.payload)  # nothing was started
         raise
     try:
         raise_if_failed(done, str(Payload(root=job.payload).logs))

@@ -12,18 +12,20 @@ from clara_wf.cli.carry_out import (
     ArgOption,
     DeadlineOption,
     ModelOption,
+    Order,
     ResampleOption,
     SetOption,
     TrtisOption,
     Wishes,
     carry_out,
     install_models,
-    plan,
+    order,
     print_end,
     raise_if_failed,
 )
 from clara_wf.cli.complete import workflow_names
 from clara_wf.cli.outcome import Outcome, gather, show
+from clara_wf.cli.runner import NamespaceOption, Place, RunnerOption
 from clara_wf.cli.terminal import Json, remark, results
 from clara_wf.cli.workspace import Places, places
 from clara_wf.model.errors import ClaraError, StageFailed
@@ -57,6 +59,9 @@ def test_workflow(
     values: SetOption = None,
     trtis: TrtisOption = "",
     deadline: DeadlineOption = None,
+    runner: RunnerOption = "process",
+    namespace: NamespaceOption = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the release in the cluster, to look at.")] = False,
     as_json: Json = False,
 ) -> None:
     """Test a workflow on a phantom: makes data, installs the network, compares with the truth."""
@@ -67,11 +72,17 @@ def test_workflow(
     voxels = [f"recon={option}" for option in _VOXELS] if projections else []
     asked = [*voxels, *(arguments or ())]
     wishes = Wishes(
-        resample=resample, model=model, arguments=asked, values=values or (), trtis=trtis, deadline=deadline
+        resample=resample,
+        model=model,
+        arguments=asked,
+        values=values or (),
+        trtis=trtis,
+        deadline=deadline,
+        place=Place.of(runner, namespace, keep=keep),
     )
     identity = job_id(job) if job else _usual_job(first, projections=projections)
-    planned = plan(where, found.name, found.stages, job_id=identity, root="test-data", wishes=wishes)
-    install_models(planned, where)
+    planned = order(where, found.name, found.stages, job_id=identity, root="test-data", wishes=wishes)
+    install_models(planned.plan, where)
     _make_input(where, identity, first, projections=projections)
     _carry_out(planned, where, as_json=as_json)
 
@@ -95,8 +106,8 @@ def _make_input(where: Places, identity: str, first: str, *, projections: bool) 
     ensure_test_data(where.test_data, identity, first, projections=projections, progress=say)
 
 
-def _carry_out(job: Plan, where: Places, *, as_json: bool) -> None:
-    done = carry_out(job, where, as_json=as_json)
+def _carry_out(ordered: Order, where: Places, *, as_json: bool) -> None:
+    done, job = carry_out(ordered, where, as_json=as_json), ordered.plan
     outcome = None
     try:
         raise_if_failed(done, str(Payload(root=job.payload).logs))

@@ -40,6 +40,14 @@ class StageLogged:
 
 
 @dataclass(frozen=True, kw_only=True)
+class JobLogged:
+    """The runner has something to say to people that concerns the whole job."""
+
+    level: str  # INFO, WARNING
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class StageEnded:
     """A stage has ended, well or not."""
 
@@ -53,4 +61,4 @@ class JobEnded:
     job: Job
 
 
-Event = StageWaiting | StageWorking | StageProgress | StageLogged | StageEnded | JobEnded
+Event = StageWaiting | StageWorking | StageProgress | StageLogged | StageEnded | JobLogged | JobEnded

@@ -88,9 +88,12 @@ class Plan:
     workflow_id: str  # UUID
     job_id: str  # UUID
     job_name: str  # no patient data
-    payload: Path  # the job's folder on the host
+    payload: Path  # the job's folder on the host, or where this machine sees the storage that holds it
     stages: tuple[StagePlan, ...]  # in the order of the chain
     deadline: float | None = None  # seconds that the whole job may take
+    storage: str = "hostPath"  # where a cluster has the payload: hostPath, existingClaim, storageClass or bucket
+    store: str = ""  # URL of the job's folder in the bucket; empty: none
+    store_endpoint: str = ""  # of a bucket's server that is not AWS
 
     def stage(self, name: str) -> StagePlan:
         """Return the stage of that name.

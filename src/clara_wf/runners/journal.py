@@ -20,6 +20,8 @@ class Journal:
         self._path = Payload(root=plan.payload).job
         self._start = time.monotonic()
         self._fault = ""
+        #: What a job is that failed, where that is more than FAULTED.
+        self.status = JobStatus.FAULTED
         self._records = {stage.name: StageRecord(name=stage.name, state=StageState.WAITING) for stage in plan.stages}
         self.job = Job(
             id=plan.job_id,
@@ -57,6 +59,8 @@ class Journal:
     def end(self, *, canceled: bool) -> Job:
         """Note the end, and return the job."""
         job = conclude(self.job, tuple(self._records.values()), fault=self._fault, canceled=canceled)
+        if job.status is JobStatus.FAULTED:
+            job = replace(job, status=self.status)
         self.job = replace(job, ended=now(), wall_s=round(time.monotonic() - self._start, 3))
         problem = self._save()
         if problem:

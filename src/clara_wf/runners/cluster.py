@@ -1,0 +1,147 @@
+"""The API server of a cluster: what the Kubernetes runner asks it, and what it says when it is not there."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+
+import httpx2 as httpx
+from lightkube import Client
+from lightkube.core.exceptions import ApiError
+from lightkube.resources.batch_v1 import Job
+from lightkube.resources.core_v1 import Event, PersistentVolume, PersistentVolumeClaim, Pod
+from lightkube.types import CascadeType
+
+from clara_wf.model.errors import LackError
+
+#: The label that the chart gives the Job and its pod.
+JOB_ID = "clara-workflow/job-id"
+#: Answers that another try, unchanged, may mend: too many requests, and a server that is in trouble.
+_TRANSIENT = {429, 500, 502, 503, 504}
+
+
+class Unreachable(LackError):
+    """The API server does not answer, or is in trouble: what runs in the cluster goes on without it."""
+
+    retriable = True
+
+
+class Cluster:
+    """One namespace of a cluster.
+
+    Parameters
+    ----------
+    client : Client
+        How the API server is reached.
+    namespace : str
+        Where the jobs are.
+    """
+
+    def __init__(self, client: Client, namespace: str) -> None:
+        self._client = client
+        self.namespace = namespace
+
+    def job(self, job_id: str) -> Job | None:
+        """Return the Job that carries out the job of this id; None if there is none."""
+        with _translated():
+            found = list(self._client.list(Job, namespace=self.namespace, labels={JOB_ID: job_id}))
+        return found[0] if found else None
+
+    def pods(self, job: Job) -> list[Pod]:
+        """Return the pods of a Job."""
+        if job.metadata is None or job.metadata.name is None:
+            return []
+        name, uid = job.metadata.name, job.metadata.uid
+        with _translated():
+            pods = list(self._client.list(Pod, namespace=self.namespace, labels={"job-name": name}))
+        # A Job of the same name that is being deleted may still have its pod.
+        return [pod for pod in pods if uid in _owners(pod)]
+
+    def events(self, name: str) -> list[Event]:
+        """Return the warnings about an object, the oldest first."""
+        with _translated():
+            wanted = self._client.list(
+                Event, namespace=self.namespace, fields={"involvedObject.name": name, "type": "Warning"}
+            )
+            found = list(wanted)
+        return sorted(found, key=lambda event: str(event.lastTimestamp or event.eventTime or ""))
+
+    def log(self, pod: str, container: str, *, seconds: int) -> Sequence[str]:
+        """Return what a container wrote within the last seconds, each line after the moment at which it was written.
+
+        Empty where the container has not written anything, or is gone.
+        """
+        try:
+            with _translated():
+                lines = self._client.log(
+                    pod, namespace=self.namespace, container=container, since=seconds, timestamps=True, newlines=False
+                )
+                return list(lines)
+        except ApiError as fault:
+            if fault.status.code in {400, 404}:  # it has not started, or was removed
+                return ()
+            raise
+
+    def delete(self, job: Job, *, grace: int) -> None:
+        """Delete a Job, which is there until its pod is gone; the pod's containers are given `grace` seconds."""
+        if job.metadata is None or job.metadata.name is None:
+            return
+        # The Job first, or it would make a new pod in the place of the deleted one.
+        with _translated(), _unless_gone():
+            self._client.delete(Job, job.metadata.name, namespace=self.namespace, cascade=CascadeType.FOREGROUND)
+        self._delete_pods(self.pods(job), grace)
+
+    def clear(self, job_id: str) -> None:
+        """Delete the pods that somebody left behind without their Job."""
+        with _translated():
+            pods = list(self._client.list(Pod, namespace=self.namespace, labels={JOB_ID: job_id}))
+        self._delete_pods(pods, 0)
+
+    def _delete_pods(self, pods: Sequence[Pod], grace: int) -> None:
+        for pod in pods:
+            if pod.metadata is not None and pod.metadata.name is not None:
+                with _translated(), _unless_gone():
+                    self._client.delete(Pod, pod.metadata.name, namespace=self.namespace, grace_period=grace)
+
+    def leftovers(self, job_id: str) -> list[str]:
+        """Return what there still is of a job, by kind: also what is being deleted, which takes its time."""
+        kinds = []
+        for kind in (Job, Pod, PersistentVolumeClaim):
+            with _translated():
+                if list(self._client.list(kind, namespace=self.namespace, labels={JOB_ID: job_id})):
+                    kinds.append(kind.__name__)
+        with contextlib.suppress(LackError), _translated():  # not everybody may list what belongs to no namespace
+            if list(self._client.list(PersistentVolume, labels={JOB_ID: job_id})):
+                kinds.append(PersistentVolume.__name__)
+        return kinds
+
+
+def _owners(pod: Pod) -> set[str]:
+    owners = (pod.metadata.ownerReferences if pod.metadata is not None else None) or []
+    return {owner.uid for owner in owners}
+
+
+@contextlib.contextmanager
+def _unless_gone() -> Iterator[None]:
+    try:
+        yield
+    except ApiError as fault:
+        if fault.status.code != httpx.codes.NOT_FOUND:
+            raise
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    """Raise `Unreachable` for what another try may mend, and `LackError` for what the user may not do."""
+    try:
+        yield
+    except ApiError as fault:
+        if fault.status.code in _TRANSIENT:
+            raise Unreachable(f"the cluster is in trouble: {fault.status.message}") from fault
+        if fault.status.code in {401, 403}:
+            raise LackError(
+                f"the cluster refuses: {fault.status.message}", remedy="Check the rights of the user in KUBECONFIG"
+            ) from fault
+        raise
+    except httpx.HTTPError as fault:
+        raise Unreachable("the cluster does not answer", remedy="Check KUBECONFIG and that it is up") from fault

@@ -1,0 +1,300 @@
+"""What a Job's objects in a cluster say of it. Only reads them: who asks the cluster, and who acts, is the runner.
+
+Nothing here depends on having seen an earlier state: whoever looks for the first time, or again after a while, draws
+the same conclusions.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from lightkube.models.core_v1 import ContainerStatus
+from lightkube.resources.batch_v1 import Job
+from lightkube.resources.core_v1 import Event, Pod
+
+from clara_wf.model.plan import Plan, StagePlan
+from clara_wf.model.states import JobStatus
+
+#: The annotation in which the chart says where the payload lies.
+PAYLOAD = "clara-workflow/payload"
+#: Ended by SIGKILL, as a container reports it.
+_KILLED = 128 + 9
+_GIB = 1024**3
+#: Characters of a message that are shown.
+_LONGEST = 400
+#: Reasons of a waiting container that do not go away by themselves, and how long they may be a hiccup, in seconds.
+_PATIENCE = {
+    "ErrImageNeverPull": 0.0,
+    "InvalidImageName": 0.0,
+    "CreateContainerConfigError": 3.0,
+    "CreateContainerError": 3.0,
+    "RunContainerError": 3.0,
+    "ErrImagePull": 5.0,
+    "ImagePullBackOff": 5.0,
+    "RegistryUnavailable": 5.0,
+}
+_IMAGE_REASONS = {"ErrImageNeverPull", "InvalidImageName", "ErrImagePull", "ImagePullBackOff", "RegistryUnavailable"}
+
+
+_NODE_REASONS = {"NodeLost", "NodeShutdown", "Terminated", "Shutdown"}
+_DELETED = "its pod was deleted from the cluster"
+
+
+class Phase(StrEnum):
+    """Where a container is."""
+
+    ABSENT = "absent"  # not started yet
+    RUNNING = "running"
+    ENDED = "ended"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContainerView:
+    """One container of the pod, whether it is a stage or not."""
+
+    name: str
+    phase: Phase = Phase.ABSENT
+    started: datetime | None = None
+    ended: datetime | None = None
+    exit_code: int | None = None  # of one that has ended
+    reason: str = ""  # in Kubernetes' words: OOMKilled, ImagePullBackOff
+    message: str = ""  # of a container that cannot start
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trouble:
+    """Something that will not get well by itself."""
+
+    message: str  # one line for people
+    stage: str = ""  # whose it is; empty: the whole job's
+    patience: float = 0.0  # seconds that it may last before it counts
+    status: JobStatus = JobStatus.FAULTED
+
+    @property
+    def kind(self) -> str:
+        """What stays the same of it while its details change."""
+        return f"{self.stage} {re.split('[:(]', self.message)[0]}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobView:
+    """A Job and its pod, at one moment."""
+
+    exists: bool
+    finished: bool = False  # the cluster says that it is complete, or failed
+    succeeded: bool = False  # it says: complete
+    pod: str = ""  # name of its pod
+    containers: Mapping[str, ContainerView] = field(default_factory=dict)
+    trouble: Trouble | None = None
+
+    @property
+    def started(self) -> bool:
+        """Whether any container of the pod runs or has run."""
+        return any(view.phase is not Phase.ABSENT for view in self.containers.values())
+
+
+def view(plan: Plan, job: Job | None, pods: Sequence[Pod], events: Sequence[Event] = ()) -> JobView:
+    """Read a Job and its pods.
+
+    Parameters
+    ----------
+    plan : Plan
+        What they carry out.
+    job : Job or None
+        None: the cluster has none.
+    pods : sequence of Pod
+        The pods of this Job; with `backoffLimit: 0` one at most, but for a moment.
+    events : sequence of Event
+        What the cluster says of a Job that has no pod, or of a pod that does not start.
+    """
+    if job is None:
+        return JobView(
+            exists=False, trouble=Trouble(message="its Job was deleted from the cluster", status=JobStatus.TERMINATED)
+        )
+    pod = max(pods, key=_age, default=None)
+    containers = _containers(pod)
+    conditions = {found.type: found for found in (job.status.conditions or [])} if job.status else {}
+    complete, failed = (_is_true(conditions.get(kind)) for kind in ("Complete", "Failed"))
+    return JobView(
+        exists=True,
+        finished=complete or failed,
+        succeeded=complete,
+        pod=pod_name(pod) if pod is not None else "",
+        containers=containers,
+        trouble=_trouble(plan, job, pod, containers, events),
+    )
+
+
+def _age(pod: Pod) -> str:
+    return str(pod.metadata.creationTimestamp) if pod.metadata is not None else ""
+
+
+def _is_true(condition: object) -> bool:
+    return getattr(condition, "status", "") == "True"
+
+
+def _containers(pod: Pod | None) -> dict[str, ContainerView]:
+    if pod is None or pod.status is None:
+        return {}
+    statuses = [*(pod.status.initContainerStatuses or []), *(pod.status.containerStatuses or [])]
+    return {status.name: _container(status) for status in statuses}
+
+
+def _container(status: ContainerStatus) -> ContainerView:
+    state = status.state
+    if state is not None and state.terminated is not None:
+        ended = state.terminated
+        return ContainerView(
+            name=status.name,
+            phase=Phase.ENDED,
+            started=ended.startedAt,
+            ended=ended.finishedAt,
+            exit_code=ended.exitCode,
+            reason=ended.reason or "",
+            message=one_line(ended.message or ""),
+        )
+    if state is not None and state.running is not None:
+        return ContainerView(name=status.name, phase=Phase.RUNNING, started=state.running.startedAt)
+    waiting = state.waiting if state is not None else None
+    return ContainerView(
+        name=status.name,
+        reason=(waiting.reason or "") if waiting is not None else "",
+        message=one_line((waiting.message or "") if waiting is not None else ""),
+    )
+
+
+def _trouble(
+    plan: Plan, job: Job, pod: Pod | None, containers: Mapping[str, ContainerView], events: Sequence[Event]
+) -> Trouble | None:
+    """Return the first trouble, from what concerns the whole job to what concerns one container."""
+    for condition in (job.status.conditions or []) if job.status else []:
+        if condition.type == "Failed" and condition.status == "True" and condition.reason == "DeadlineExceeded":
+            deadline = f" of {plan.deadline:g} s" if plan.deadline is not None else ""
+            return Trouble(message=f"took longer than its deadline{deadline}")
+    if pod is None:
+        return _without_pod(job, events)
+    return _of_pod(pod) or _of_containers(plan, pod, containers) or _of_mounts(containers, events)
+
+
+def _without_pod(job: Job, events: Sequence[Event]) -> Trouble | None:
+    if job.status is not None and any(found.type == "Failed" for found in job.status.conditions or []):
+        return Trouble(message=_DELETED, status=JobStatus.TERMINATED)
+    refused = [event for event in events if event.reason == "FailedCreate"]
+    if refused:
+        # Quotas, Pod Security, admission webhooks: none of them goes away while one waits.
+        why = one_line(refused[-1].message or "").removeprefix("Error creating: ")
+        return Trouble(message=f"the cluster refuses its pod: {why}", patience=3.0)
+    return None
+
+
+def _of_pod(pod: Pod) -> Trouble | None:
+    status = pod.status
+    if status is None:
+        return None
+    conditions = {found.type: found for found in status.conditions or []}
+    scheduled, disrupted = conditions.get("PodScheduled"), conditions.get("DisruptionTarget")
+    trouble = None
+    if scheduled is not None and scheduled.status == "False" and scheduled.reason == "Unschedulable":
+        why = one_line(scheduled.message or "no node has room")
+        trouble = Trouble(message=f"no node can take its pod: {why}", patience=10.0)
+    elif status.reason == "Evicted":
+        trouble = Trouble(message=f"its pod was evicted: {one_line(status.message or '')}", status=JobStatus.EVICTED)
+    elif disrupted is not None and disrupted.status == "True":
+        why = one_line(disrupted.message or disrupted.reason or "")
+        trouble = Trouble(message=f"its pod was evicted: {why}", status=JobStatus.EVICTED)
+    elif status.reason in _NODE_REASONS:
+        why = one_line(status.message or "")
+        trouble = Trouble(message=f"its node went away: {why}", status=JobStatus.TERMINATED)
+    elif status.phase == "Failed" and not status.containerStatuses:
+        why = one_line(status.message or status.reason or "no reason is given")
+        trouble = Trouble(message=f"its pod failed before it started: {why}")
+    elif pod.metadata is not None and pod.metadata.deletionTimestamp is not None:
+        # The cluster deletes the pod of a Job past its deadline, and says so a moment later.
+        trouble = Trouble(message=_DELETED, patience=3.0, status=JobStatus.TERMINATED)
+    return trouble
+
+
+def _of_containers(plan: Plan, pod: Pod, containers: Mapping[str, ContainerView]) -> Trouble | None:
+    images = {found.name: found.image or "" for found in (pod.spec.containers if pod.spec is not None else [])}
+    stages = {stage.name for stage in plan.stages}
+    for container in containers.values():
+        stage = container.name if container.name in stages else ""
+        if container.phase is Phase.ABSENT and container.reason in _PATIENCE:
+            patience = _PATIENCE[container.reason]
+            who = "" if stage else f"container {container.name}: "
+            if container.reason in _IMAGE_REASONS:
+                name = images.get(container.name, "")
+                message = f"{who}its image {name} cannot be had ({container.reason}): {_cause(container.message)}"
+            else:
+                message = f"{who}its container cannot be started ({container.reason}): {container.message}"
+            return Trouble(message=message, stage=stage, patience=patience)
+        if not stage and container.exit_code:
+            message = f"container {container.name} ended with exit code {container.exit_code}"
+            return Trouble(message=f"{message}; its log tells more: kubectl logs {pod_name(pod)} -c {container.name}")
+    return None
+
+
+def _of_mounts(containers: Mapping[str, ContainerView], events: Sequence[Event]) -> Trouble | None:
+    """Say why a pod does not get its volumes: only its events tell."""
+    if any(view.phase is not Phase.ABSENT for view in containers.values()):
+        return None
+    for event in reversed(events):
+        if event.reason in {"FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox"}:
+            # A claim that is being provisioned, or a network that is being set up, is allowed its time.
+            return Trouble(message=f"its pod does not start: {one_line(event.message or '')}", patience=60.0)
+    return None
+
+
+def pod_name(pod: Pod) -> str:
+    """Return the name of a pod that the cluster gave."""
+    return (pod.metadata.name or "") if pod.metadata is not None else ""
+
+
+def memory_fault(stage: StagePlan, container: ContainerView) -> str:
+    """Say that a stage ran out of memory; empty if it did not.
+
+    A kill by the kernel inside a limit is that, also where the cluster does not say so: nobody else sends SIGKILL to a
+    pod that is not being deleted.
+    """
+    limit = stage.resources.memory
+    if container.reason == "OOMKilled" or (container.exit_code == _KILLED and limit is not None):
+        most = f": its limit is {limit / _GIB:.2f} GiB" if limit is not None else ""
+        return f"ran out of memory{most}"
+    return ""
+
+
+def _cause(text: str) -> str:
+    """Return the innermost of nested errors, each of which repeats the image's name in quotes."""
+    return text.rsplit('": ', maxsplit=1)[-1].strip('"') or "no reason is given"
+
+
+def one_line(text: str) -> str:
+    """Return what a cluster says in one line that is not endless, without the ids of its own parts."""
+    line = re.sub(r'\bpod "[^"]*"( in namespace "[^"]*")?', "the pod", " ".join(text.split()))
+    line = re.sub(r"rpc error: code = \w+ desc = ", "", line)
+    line = line.rstrip(". ")
+    return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 3]}..."
+
+
+def same_work(plan: Plan, job: Job) -> str:
+    """Say in what a Job in the cluster differs from a plan, in one line; empty where it is the same work."""
+    pod = job.spec.template.spec if job.spec is not None else None
+    containers = {found.name: found for found in (pod.containers if pod is not None else [])}
+    for stage in plan.stages:
+        found = containers.get(stage.name)
+        if found is None:
+            return f"there it has no stage {stage.name}"
+        if found.image != stage.image:
+            return f"there stage {stage.name} has the image {found.image}"
+        there = {entry.name: entry.value or "" for entry in found.env or [] if entry.valueFrom is None}
+        same_command = tuple(found.command or ()) == stage.command and tuple(found.args or ()) == stage.args
+        if not same_command or any(there.get(name) != value for name, value in stage.environment.items()):
+            return f"there stage {stage.name} has other arguments or variables"
+    annotations = (job.metadata.annotations if job.metadata is not None else None) or {}
+    if annotations.get(PAYLOAD) not in {None, str(plan.payload)}:
+        return "there it works on another payload"
+    return ""
