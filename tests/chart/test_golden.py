@@ -93,7 +93,11 @@ def test_the_strict_check_finds_a_wrong_field(chart: Path, helm: Helm, job: Call
 
 
 @pytest.mark.parametrize("version", ["1.28", kubernetes_validate.latest_version()])
-@pytest.mark.parametrize("values", [{}, {"gpus": 2, "service": {"type": "NodePort"}}], ids=["cpu", "gpu"])
+@pytest.mark.parametrize(
+    "values",
+    [{}, {"gpus": 2, "service": {"type": "NodePort"}}, {"models": {"existingClaim": "models"}}],
+    ids=["cpu", "gpu", "claim"],
+)
 def test_kubernetes_takes_the_inference_server(root: Path, values: dict[str, Any], version: str) -> None:
     manifests = render(root / "charts/trtis", "strict", values, helm=SdkHelm())
     assert [manifest.kind for manifest in manifests] == ["Deployment", "Service", "Pod"]

@@ -69,6 +69,7 @@ def test_liver_seg_in_full(chart: Path, helm: Helm, job: Make) -> None:
         "NVIDIA_CLARA_TIMEOUT": "3600",
         "NVIDIA_CLARA_RUNSIMPLE": "TRUE",
         "NVIDIA_CLARA_TRTISURI": "triton:8001",
+        "NVIDIA_CLARA_NETWORK": "trtis",
     }
     assert [(mount.path, mount.host, mount.read_only) for mount in segmenter.mounts] == [
         ("/app/input", PAYLOAD / "dicom-reader/output", False),

@@ -1,4 +1,4 @@
-"""A workspace whose stages run in containers without images of ours: this checkout's code, mounted into a bare Python."""
+"""A workspace whose stages run in containers without images of ours: this checkout's code, mounted into a Python."""
 
 from __future__ import annotations
 

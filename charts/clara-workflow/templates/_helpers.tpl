@@ -13,6 +13,26 @@ clara-workflow/workflow: {{ include "clara-workflow.name" . | quote }}
 clara-workflow/job-id: {{ .Values.job.id | quote }}
 {{- end -}}
 
+{{- /*
+What depends on the cluster's version asks this: the version that `kubeVersion` names, else what Helm knows of the cluster.
+Called with (list $ ">=1.21-0"); renders "true" or nothing.
+*/ -}}
+{{- define "clara-workflow.kubernetesIs" -}}
+{{- $root := index . 0 -}}
+{{- if semverCompare (index . 1) ($root.Values.kubeVersion | default $root.Capabilities.KubeVersion.Version) -}}true{{- end -}}
+{{- end -}}
+
+{{- /* The pod's security context. A volume of the cluster's own belongs to root until its group is set. */ -}}
+{{- define "clara-workflow.podSecurityContext" -}}
+{{- $context := deepCopy .Values.podSecurityContext -}}
+{{- $group := $context.runAsGroup -}}
+{{- if and $group (ne (include "clara-workflow.storage" .) "hostPath") -}}
+  {{- /* Not file by file at every start: a claim may hold the payloads of years. */ -}}
+  {{- $context = merge $context (dict "fsGroup" $group "fsGroupChangePolicy" "OnRootMismatch") -}}
+{{- end -}}
+{{- toYaml $context -}}
+{{- end -}}
+
 {{- /* The workflow's name, from workflow.id: a name, an alias, or a UUID in either case. */ -}}
 {{- define "clara-workflow.name" -}}
 {{- $wanted := lower .Values.workflow.id -}}
@@ -93,8 +113,52 @@ The stages of the workflow, and all arithmetic over their indices. Renders YAML 
 {{- printf "%s/%s" (trimSuffix "/" .Values.workflow.payloads.hostPath) .Values.job.id -}}
 {{- end -}}
 
+{{- /* Where the payload lies for the pod: hostPath, existingClaim, storageClass or bucket. */ -}}
+{{- define "clara-workflow.storage" -}}
+{{- $payloads := .Values.workflow.payloads -}}
+{{- $bucket := $payloads.bucket.url -}}
+{{- if and $payloads.existingClaim (or $payloads.storageClass $bucket) -}}
+  {{- fail (printf "workflow.payloads: existingClaim and %s are two places for one payload, name one" (ternary "bucket.url" "storageClass" (not (empty $bucket)))) -}}
+{{- end -}}
+{{- if and (not $bucket) (or $payloads.bucket.endpoint $payloads.bucket.secretName) -}}
+  {{- fail "workflow.payloads.bucket: endpoint and secretName are for a bucket, and url is empty" -}}
+{{- end -}}
+{{- if $bucket -}}bucket
+{{- else if $payloads.existingClaim -}}existingClaim
+{{- else if $payloads.storageClass -}}storageClass
+{{- else -}}hostPath
+{{- end -}}
+{{- end -}}
+
+{{- /* The job's folder in the bucket. */ -}}
+{{- define "clara-workflow.store" -}}
+{{- printf "%s/%s" (trimSuffix "/" .Values.workflow.payloads.bucket.url) .Values.job.id -}}
+{{- end -}}
+
+{{- /* What the pod claims; empty where the payload lives and dies with the pod. */ -}}
+{{- define "clara-workflow.claimName" -}}
+{{- $storage := include "clara-workflow.storage" . -}}
+{{- if eq $storage "existingClaim" -}}
+  {{- .Values.workflow.payloads.existingClaim -}}
+{{- else if or (ne $storage "bucket") .Values.workflow.payloads.storageClass -}}
+  {{- include "clara-workflow.claim" . -}}
+{{- end -}}
+{{- end -}}
+
+{{- /*
+Where a folder of the payload lies in the volume `payload`. A claim that is there already holds the folders of many jobs.
+Called with (dict "root" $ "path" "locks").
+*/ -}}
+{{- define "clara-workflow.subPath" -}}
+{{- if eq (include "clara-workflow.storage" .root) "existingClaim" -}}
+{{- printf "%s/%s" .root.Values.job.id .path -}}
+{{- else -}}
+{{- .path -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "clara-workflow.storageClass" -}}
-{{- printf "pv-clara-payload-%s" .Values.job.id -}}
+{{- .Values.workflow.payloads.storageClass | default (printf "pv-clara-payload-%s" .Values.job.id) -}}
 {{- end -}}
 
 {{- define "clara-workflow.volume" -}}
@@ -149,29 +213,84 @@ The stages of the workflow, and all arithmetic over their indices. Renders YAML 
   value: {{ .root.Values.runSimple | quote }}
 - name: NVIDIA_CLARA_TRTISURI
   value: {{ .root.Values.trtisUri | quote }}
+- name: NVIDIA_CLARA_NETWORK
+  value: {{ include "clara-workflow.network" . | quote }}
 {{- end -}}
 
-{{- /* The payload's folders: input and output of the stage, locks and logs of the job. */ -}}
+{{- /* What the stage may reach: "" is nothing, "trtis" the inference server, where there is one, "any" the network. */ -}}
+{{- define "clara-workflow.network" -}}
+{{- $wanted := (index .root.Values.stages .stage.name).network | default "none" -}}
+{{- if eq $wanted "any" -}}any
+{{- else if and (eq $wanted "trtis") .root.Values.trtisUri -}}trtis
+{{- end -}}
+{{- end -}}
+
+{{- /* Requests and limits of the stage; GPUs are a limit like others, and Kubernetes requests them by it. */ -}}
+{{- define "clara-workflow.resources" -}}
+{{- $values := index .root.Values.stages .stage.name -}}
+{{- $resources := deepCopy $values.resources -}}
+{{- with int64 ($values.gpus | default 0) -}}
+  {{- $resources = mergeOverwrite $resources (dict "limits" (dict "nvidia.com/gpu" .)) -}}
+{{- end -}}
+{{- toYaml $resources -}}
+{{- end -}}
+
+{{- /* The payload's folders: input and output of the stage, locks and logs of the job; and scratch space of its own. */ -}}
 {{- define "clara-workflow.payloadMounts" -}}
 {{- $values := index .root.Values.stages .stage.name -}}
 - name: payload
   mountPath: {{ $values.appDir }}/{{ $values.mount.in.name }}
-  subPath: {{ .stage.input | quote }}
+  subPath: {{ include "clara-workflow.subPath" (dict "root" .root "path" .stage.input) | quote }}
 - name: payload
   mountPath: {{ $values.appDir }}/{{ $values.mount.out.name }}
-  subPath: {{ .stage.output | quote }}
+  subPath: {{ include "clara-workflow.subPath" (dict "root" .root "path" .stage.output) | quote }}
 - name: payload
   mountPath: {{ $values.lockDir }}
-  subPath: locks
+  subPath: {{ include "clara-workflow.subPath" (dict "root" .root "path" "locks") | quote }}
 - name: payload
   mountPath: {{ dir $values.logName }}
-  subPath: logs
+  subPath: {{ include "clara-workflow.subPath" (dict "root" .root "path" "logs") | quote }}
+- name: {{ include "clara-workflow.tmp" .stage.name }}
+  mountPath: /tmp
+{{- end -}}
+
+{{- /* Name of the volume that is a container's /tmp. Called with the container's name. */ -}}
+{{- define "clara-workflow.tmp" -}}
+{{- printf "tmp-%s" . | trunc 63 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "clara-workflow.modelsVolume" -}}
+- name: models
+{{- with .root.Values.models.existingClaim }}
+  persistentVolumeClaim:
+    claimName: {{ . | quote }}
+    readOnly: true
+{{- else }}
+  hostPath:
+    path: {{ .root.Values.models.hostPath | quote }}
+    type: DirectoryOrCreate
+{{- end }}
 {{- end -}}
 
 {{- /* Volumes of the pod: the payload, and what the stages ask for, each once. Called with (dict "root" $ "stages" list). */ -}}
 {{- define "clara-workflow.volumes" -}}
-{{- $volumes := list (dict "name" "payload" "persistentVolumeClaim" (dict "claimName" (include "clara-workflow.claim" .root))) -}}
 {{- $root := .root -}}
+{{- $claim := include "clara-workflow.claimName" $root -}}
+{{- $payload := dict "emptyDir" (dict "sizeLimit" $root.Values.workflow.payloads.storage) -}}
+{{- if $claim -}}
+  {{- $payload = dict "persistentVolumeClaim" (dict "claimName" $claim) -}}
+{{- end -}}
+{{- $volumes := list (set $payload "name" "payload") -}}
+{{- $scratch := list -}}
+{{- if eq (include "clara-workflow.storage" $root) "bucket" -}}
+  {{- $scratch = list "stage-in" "stage-out" -}}
+{{- end -}}
+{{- range $stage := .stages -}}
+  {{- $scratch = append $scratch $stage.name -}}
+{{- end -}}
+{{- range $name := $scratch -}}
+  {{- $volumes = append $volumes (dict "name" (include "clara-workflow.tmp" $name) "emptyDir" (dict "sizeLimit" $root.Values.scratchSize)) -}}
+{{- end -}}
 {{- range $stage := .stages -}}
   {{- $more := include (printf "%s.volumes" $stage.name) (dict "root" $root "stage" $stage) -}}
   {{- if trim $more -}}

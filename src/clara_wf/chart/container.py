@@ -112,9 +112,14 @@ def _mounts(entries: object, volumes: Mapping[str, Volume], faults: list[str]) -
         else:
             volume = volumes[name]
             # Scratch space of one stage (emptyDir: /tmp, /dev/shm): a stage has that anywhere, its own file system.
-            if volume.host is not None:
+            if volume.host is None:
+                continue
+            host = volume.host / inside
+            if volume.within is not None and not host.is_relative_to(volume.within):
+                faults.append(f"mount {path}: subPath '{inside}' is not below the job's folder {volume.within.name}")
+            else:
                 read_only = volume.read_only or bool(entry.get("readOnly"))
-                mounts[path] = Mount(path=path, host=volume.host / inside, read_only=read_only)
+                mounts[path] = Mount(path=path, host=host, read_only=read_only)
     return tuple(mounts.values())
 
 

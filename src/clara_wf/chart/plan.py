@@ -12,7 +12,7 @@ from typing import Any
 
 from clara_wf.chart.container import read_container
 from clara_wf.chart.manifest import Manifest
-from clara_wf.chart.volumes import read_volumes
+from clara_wf.chart.volumes import PAYLOAD, PAYLOAD_VOLUME, STORAGE, read_volumes
 from clara_wf.model.errors import ChartError
 from clara_wf.model.plan import Plan, StagePlan
 
@@ -20,8 +20,11 @@ WORKFLOW_LABEL = "clara-workflow/workflow"
 WORKFLOW_ID = "clara-workflow/workflow-id"
 JOB_LABEL = "clara-workflow/job-id"
 
-#: The pod's volume that holds the payload.
-PAYLOAD_VOLUME = "payload"
+#: The job's folder in the bucket, and the bucket's server.
+STORE = "clara-workflow/store"
+STORE_ENDPOINT = "clara-workflow/store-endpoint"
+#: Names of the containers that carry the payload to the pod and back. A plan is without them.
+TRANSFERS = "clara-workflow/transfers"
 
 _POD_READ = {"containers", "volumes", "restartPolicy"}
 # Where the pod runs, as whom, and from which registry: the cluster's business. On a laptop it runs here, as its user.
@@ -33,7 +36,7 @@ _POD_OF_THE_CLUSTER = {
 }  # fmt: skip
 _JOB_READ = {"template", "activeDeadlineSeconds", "backoffLimit", "completions", "parallelism"}
 # When the finished object goes away, and how the cluster counts: there is no object on a laptop.
-_JOB_OF_THE_CLUSTER = {"ttlSecondsAfterFinished", "suspend", "manualSelector", "selector"}
+_JOB_OF_THE_CLUSTER = {"ttlSecondsAfterFinished", "suspend", "manualSelector", "selector", "podReplacementPolicy"}
 
 
 def read_plan(manifests: Sequence[Manifest], chart: Path) -> Plan:
@@ -54,16 +57,20 @@ def read_plan(manifests: Sequence[Manifest], chart: Path) -> Plan:
     """
     job = _the_job(manifests, chart)
     faults: list[str] = []
+    labels = _mapping(job.body, "metadata", "labels")
+    annotations = _mapping(job.body, "metadata", "annotations")
     spec = _mapping(job.body, "spec")
-    pod = _mapping(spec, "template", "spec")
+    pod = without_transfers(_mapping(spec, "template", "spec"), annotations)
     _check_job(spec, pod, faults)
-    volumes = read_volumes(pod, manifests, faults)
+    volumes = read_volumes(pod, annotations, manifests, faults)
     stages = tuple(read_container(container, volumes, faults) for container in pod.get("containers") or [])
     payload = volumes.get(PAYLOAD_VOLUME)
     if payload is None or payload.host is None:
         faults.append(f"volumes: no volume '{PAYLOAD_VOLUME}' that lies on the host")
-    labels = _mapping(job.body, "metadata", "labels")
-    annotations = _mapping(job.body, "metadata", "annotations")
+    elif annotations.get(PAYLOAD, str(payload.host)) != str(payload.within or payload.host):
+        faults.append(
+            f"metadata.annotations: {PAYLOAD} is not what the volume '{PAYLOAD_VOLUME}' mounts: {payload.host}"
+        )
     faults += [f"metadata.labels: no '{key}'" for key in (WORKFLOW_LABEL, JOB_LABEL) if key not in labels]
     faults += [f"metadata.annotations: no '{key}'" for key in (WORKFLOW_ID,) if key not in annotations]
     if faults or payload is None or payload.host is None:
@@ -74,10 +81,28 @@ def read_plan(manifests: Sequence[Manifest], chart: Path) -> Plan:
         workflow_id=str(annotations[WORKFLOW_ID]),
         job_id=str(labels[JOB_LABEL]),
         job_name=_job_name(stages),
-        payload=payload.host,
+        payload=payload.within or payload.host,
         stages=stages,
         deadline=None if deadline is None else float(deadline),
+        storage=str(annotations.get(STORAGE, "hostPath")),
+        store=str(annotations.get(STORE, "")),
+        store_endpoint=str(annotations.get(STORE_ENDPOINT, "")),
     )
+
+
+def without_transfers(pod: Mapping[str, Any], annotations: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a pod's spec without the containers that are no stages, and without their kind where none is left."""
+    names = set(str(annotations.get(TRANSFERS) or "").split(",")) - {""}
+    if not names:
+        return pod
+    left = dict(pod)
+    for kind in ("initContainers", "containers"):
+        found = [container for container in pod.get(kind) or [] if container.get("name") not in names]
+        if found:
+            left[kind] = found
+        else:
+            left.pop(kind, None)
+    return left
 
 
 def _the_job(manifests: Sequence[Manifest], chart: Path) -> Manifest:

@@ -30,13 +30,15 @@ if __name__ == "__main__":
     main(prepare=prepare, execute=execute)
 '''
 
-_DOCKERFILE = """# Build it in this folder:  docker build --tag clara-wf/{stage}:0.1.0 --build-arg BASE_IMAGE=... .
-# BASE_IMAGE is any image with Python >= 3.11 in which clara-wf is installed.
+_DOCKERFILE = """# Build it:  clara-wf build {stage}
+# By hand, in this folder:  docker build --tag clara-wf/{stage}:0.1.0 --build-arg BASE_IMAGE=... .
+# BASE_IMAGE is any image with Python >= 3.11 and clara-wf: dicom-reader's, unless a name follows here after a "=".
 ARG BASE_IMAGE
 FROM ${{BASE_IMAGE}}
 
 COPY {module}.py /opt/stage/
-ENV PYTHONPATH=/opt/stage PYTHONUNBUFFERED=1
+# Before what the base has there: clara-wf itself.
+ENV PYTHONPATH=/opt/stage:${{PYTHONPATH}} PYTHONUNBUFFERED=1
 
 # Never root: the payload's folders decide who may write.
 USER 10001:10001

@@ -1,4 +1,8 @@
-"""The pod's volumes, as folders of the host."""
+"""The pod's volumes, as folders of the host.
+
+A folder of the node is found by what the pod mounts. Storage that only a cluster reaches is named by a claim, or comes
+and goes with the pod: there the Job's annotations say where this machine sees it.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,18 @@ from typing import Any
 
 from clara_wf.chart.manifest import Manifest
 
+#: The pod's volume that holds the payload.
+PAYLOAD_VOLUME = "payload"
+#: The pod's volume that holds the model repository.
+MODELS_VOLUME = "models"
+
+#: Annotations of the Job: where clara-wf sees the payload and the models, and where a cluster has the payload.
+PAYLOAD = "clara-workflow/payload"
+MODELS = "clara-workflow/models"
+STORAGE = "clara-workflow/storage"
+#: Each way of storing a payload; whether the volume is the job's own folder, or one that holds the folders of many.
+STORAGES = {"hostPath": False, "existingClaim": True, "storageClass": False, "bucket": False}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Volume:
@@ -16,29 +32,37 @@ class Volume:
 
     host: Path | None  # its folder on the host, absolute; None: scratch space that ends with the pod (emptyDir)
     read_only: bool = False  # nobody may write there
+    within: Path | None = None  # what may be mounted of it, and no folder beside: the job's own; None: all of it
 
 
-def read_volumes(pod: Mapping[str, Any], manifests: Sequence[Manifest], faults: list[str]) -> dict[str, Volume]:
+def read_volumes(
+    pod: Mapping[str, Any], annotations: Mapping[str, Any], manifests: Sequence[Manifest], faults: list[str]
+) -> dict[str, Volume]:
     """Resolve each volume of a pod.
 
     A claim leads to the release's PersistentVolumeClaim and on to the PersistentVolume of the same name or storage
-    class, whose hostPath is the folder.
+    class, whose hostPath is the folder; unless an annotation says where it is seen.
 
     Parameters
     ----------
     pod : mapping
-        The pod's spec.
+        The pod's spec, without containers that are no stages.
+    annotations : mapping
+        The Job's.
     manifests : sequence of Manifest
         All objects of the release.
     faults : list of str
         What cannot be resolved is appended here.
     """
+    seen_here = _annotated(annotations, faults)
     volumes: dict[str, Volume] = {}
     for entry in pod.get("volumes") or []:
         name = str(entry.get("name", ""))
         kinds = [key for key in entry if key != "name"]
         if name in volumes:
             faults.append(f"volume '{name}' stands twice")
+        elif name in seen_here and kinds in (["emptyDir"], ["persistentVolumeClaim"]):
+            volumes[name] = seen_here[name]
         elif kinds == ["emptyDir"]:
             volumes[name] = Volume(host=None)
         elif kinds == ["hostPath"]:
@@ -52,6 +76,32 @@ def read_volumes(pod: Mapping[str, Any], manifests: Sequence[Manifest], faults: 
             )
     _check_scratch(pod, volumes, faults)
     return volumes
+
+
+def _annotated(annotations: Mapping[str, Any], faults: list[str]) -> dict[str, Volume]:
+    """Return the volumes that are not to be found by what the pod mounts."""
+    volumes: dict[str, Volume] = {}
+    storage = str(annotations.get(STORAGE, "hostPath"))
+    if storage not in STORAGES:
+        faults.append(f"metadata.annotations: {STORAGE} is '{storage}', not one of {', '.join(STORAGES)}")
+    elif storage != "hostPath":
+        payload = _folder(PAYLOAD, annotations, faults)
+        if payload is not None:
+            many = STORAGES[storage]
+            volumes[PAYLOAD_VOLUME] = Volume(host=payload.parent if many else payload, within=payload if many else None)
+    if MODELS in annotations:
+        models = _folder(MODELS, annotations, faults)
+        if models is not None:
+            volumes[MODELS_VOLUME] = Volume(host=models, read_only=True)
+    return volumes
+
+
+def _folder(key: str, annotations: Mapping[str, Any], faults: list[str]) -> Path | None:
+    text = annotations.get(key)
+    if isinstance(text, str) and text.startswith("/"):
+        return Path(text)
+    faults.append(f"metadata.annotations: {key} is no absolute folder")
+    return None
 
 
 def _add_folder(name: str, path: object, volumes: dict[str, Volume], faults: list[str], *, read_only: bool) -> None:

@@ -40,6 +40,10 @@ _PATIENCE = {
 _IMAGE_REASONS = {"ErrImageNeverPull", "InvalidImageName", "ErrImagePull", "ImagePullBackOff", "RegistryUnavailable"}
 
 
+#: Seconds that a pod may wait for a node with room: what another job leaves is free within seconds.
+_NODE_PATIENCE = 10.0
+#: Seconds that a pod may wait for its volumes.
+_VOLUME_PATIENCE = 60.0
 _NODE_REASONS = {"NodeLost", "NodeShutdown", "Terminated", "Shutdown"}
 _DELETED = "its pod was deleted from the cluster"
 
@@ -200,7 +204,9 @@ def _of_pod(pod: Pod) -> Trouble | None:
     trouble = None
     if scheduled is not None and scheduled.status == "False" and scheduled.reason == "Unschedulable":
         why = one_line(scheduled.message or "no node has room")
-        trouble = Trouble(message=f"no node can take its pod: {why}", patience=10.0)
+        # A volume may have to be made first.
+        patience = _VOLUME_PATIENCE if "PersistentVolumeClaim" in why else _NODE_PATIENCE
+        trouble = Trouble(message=f"no node can take its pod: {why}", patience=patience)
     elif status.reason == "Evicted":
         trouble = Trouble(message=f"its pod was evicted: {one_line(status.message or '')}", status=JobStatus.EVICTED)
     elif disrupted is not None and disrupted.status == "True":
@@ -245,7 +251,7 @@ def _of_mounts(containers: Mapping[str, ContainerView], events: Sequence[Event])
     for event in reversed(events):
         if event.reason in {"FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox"}:
             # A claim that is being provisioned, or a network that is being set up, is allowed its time.
-            return Trouble(message=f"its pod does not start: {one_line(event.message or '')}", patience=60.0)
+            return Trouble(message=f"its pod does not start: {one_line(event.message or '')}", patience=_VOLUME_PATIENCE)
     return None
 
 

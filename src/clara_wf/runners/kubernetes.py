@@ -152,6 +152,7 @@ class KubernetesRun:
         self._installed = False
         self._ended = False
         self._started = 0.0
+        self._answered = time.monotonic()
         self._silent_since: float | None = None
         self._troubled: tuple[str, float] = ("", 0.0)
         self._fatal: Trouble | None = None
@@ -393,7 +394,7 @@ class KubernetesRun:
         """
         moment = time.monotonic()
         if self._silent_since is None:
-            self._silent_since = moment
+            self._silent_since = self._answered
             yield JobLogged(level="WARNING", message=f"{fault.message}; the job goes on there, waiting for it")
         silence = moment - self._silent_since
         if silence > self._patience.silence or self._cancels > 1:
@@ -403,8 +404,9 @@ class KubernetesRun:
             ) from fault
 
     def _back(self) -> Iterator[Event]:
+        self._answered = time.monotonic()
         if self._silent_since is not None:
-            away, self._silent_since = time.monotonic() - self._silent_since, None
+            away, self._silent_since = self._answered - self._silent_since, None
             yield JobLogged(level="INFO", message=f"the cluster answers again, after {away:.0f} s")
 
     # ---------------------------------------------------------------- its end
@@ -427,7 +429,7 @@ class KubernetesRun:
             return
         try:
             self._release.uninstall()
-            if self._deleted_with is not None:
+            if self._cancels:
                 self._wait_until_gone()  # who canceled a job wants to know that it is over
         except ClaraError as fault:
             yield JobLogged(level="WARNING", message=f"The release is left in the cluster: {fault}")
