@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import sys
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from clara_wf.containers.engine import KINDS, Engine, EngineFailed, find_engine
+from clara_wf.model.errors import LackError
 from clara_wf.model.plan import Mount, Plan, Resources, StagePlan
 from clara_wf.runners import Limits
+from clara_wf.runners.container_program import PAYLOAD_LABEL, payload_key
 
 JOB_ID = "00000000-0000-0000-0000-000000000000"
 #: A stage that follows the contract: what stands before and after the test's own code.
@@ -97,6 +102,83 @@ def make_plan(tmp_path: Path) -> Callable[..., Plan]:
         )
 
     return make
+
+
+#: What stages run in: Python and nothing else; where its sources and the test's own lie in there.
+BASE = "local/python-base:3.11"
+SOURCE = "/source"
+#: Every program for containers that may be on this machine.
+_MARKS = [pytest.mark.containers, pytest.mark.xdist_group("containers")]
+ENGINES = [pytest.param(kind, marks=_MARKS) for kind in KINDS]
+#: For what does not depend on the program: the first that is there will do.
+any_engine = pytest.mark.parametrize("engine", [pytest.param(None, marks=_MARKS, id="any")], indirect=True)
+
+
+@functools.cache
+def _look_for(kind: str | None) -> Engine | LackError | EngineFailed:
+    try:
+        engine = find_engine(kind)
+        engine.call("image", "inspect", "--format", "{{.Id}}", BASE)
+    except (LackError, EngineFailed) as fault:
+        return fault
+    return engine
+
+
+def engine_of(kind: str | None) -> Engine:
+    found = _look_for(kind)
+    if not isinstance(found, Engine):
+        pytest.skip(f"no containers: {found}")
+    return found
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request: pytest.FixtureRequest) -> Engine:
+    """Docker, and podman; either with `any_engine`."""
+    return engine_of(request.param)
+
+
+def containers_of(engine: Engine, plan: Plan) -> list[str]:
+    """Every container of a plan's payload, in whatever state."""
+    label = f"label={PAYLOAD_LABEL}={payload_key(plan.payload)}"
+    return engine.call("ps", "--all", "--quiet", "--filter", label).split()
+
+
+@pytest.fixture
+def in_containers(root: Path) -> Callable[[Plan], Plan]:
+    """Let the stages of a plan run in containers; the programs that the test wrote are seen there where they lie."""
+
+    def contain(plan: Plan) -> Plan:
+        return dataclasses.replace(plan, stages=tuple(_contained(stage, root) for stage in plan.stages))
+
+    return contain
+
+
+def _contained(stage: StagePlan, root: Path) -> StagePlan:
+    files = [Path(word) for word in stage.command if word.endswith("_stage.py")]
+    mounts = (Mount(path=SOURCE, host=root / "src"), *(Mount(path=str(file), host=file) for file in files))
+    return dataclasses.replace(
+        stage,
+        image=BASE,
+        command=tuple("python3" if word == "python" else word for word in stage.command),
+        environment={**stage.environment, "PYTHONPATH": SOURCE},
+        mounts=(*stage.mounts, *(dataclasses.replace(mount, read_only=True) for mount in mounts)),
+    )
+
+
+@pytest.fixture
+def make_contained(
+    make_plan: Callable[..., Plan], in_containers: Callable[[Plan], Plan], engine: Engine
+) -> Iterator[Callable[..., Plan]]:
+    """Make a plan as `make_plan` does, of containers. When the test is over there are none."""
+    plans: list[Plan] = []
+
+    def make(*arguments: Any, **options: Any) -> Plan:
+        plans.append(in_containers(make_plan(*arguments, **options)))
+        return plans[-1]
+
+    yield make
+    for plan in plans:
+        assert containers_of(engine, plan) == []
 
 
 @pytest.fixture(autouse=True)

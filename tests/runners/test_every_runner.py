@@ -10,8 +10,10 @@ import pytest
 
 from clara_wf.model.events import JobEnded, StageEnded, StageWaiting, StageWorking
 from clara_wf.model.states import JobStatus, StageState
-from clara_wf.runners import Limits, MemoryRunner, ProcessRunner
+from clara_wf.runners import ContainerRunner, Limits, MemoryRunner, ProcessRunner
 from clara_wf.stage import run as run_stage
+
+from .conftest import ENGINES, engine_of
 
 LIMITS = Limits(tick=0.05, grace=0.5)
 WRITE = "(context.outputs / 'result.txt').write_text(context.stage)"
@@ -23,21 +25,27 @@ def function_of(file: str):
     return lambda argv, environment: run_stage(argv, environment, execute=execute)
 
 
-@pytest.fixture(params=["process", "memory"])
-def runner_for(request):
-    """Make a runner that can carry out a plan of the stages that `make_plan` wrote."""
+@pytest.fixture(params=["process", "memory", *ENGINES])
+def start(request, in_containers):
+    """Give a runner that can carry out a plan of the stages that `make_plan` wrote, and the run of it."""
 
     def make(plan):
-        if request.param == "process":
-            return ProcessRunner(limits=LIMITS)
-        return MemoryRunner({stage.name: function_of(stage.command[1]) for stage in plan.stages}, limits=LIMITS)
+        match request.param:
+            case "process":
+                runner = ProcessRunner(limits=LIMITS)
+            case "memory":
+                functions = {stage.name: function_of(stage.command[1]) for stage in plan.stages}
+                runner = MemoryRunner(functions, limits=LIMITS)
+            case kind:
+                runner, plan = ContainerRunner(engine_of(kind), limits=LIMITS), in_containers(plan)
+        return runner, runner.run(plan)
 
     return make
 
 
-def test_events_tell_the_whole_story(make_plan, runner_for):
+def test_events_tell_the_whole_story(make_plan, start):
     plan = make_plan({"one": WRITE, "two": COPY})
-    with runner_for(plan).run(plan) as run:
+    with start(plan)[1] as run:
         events = list(run)
     assert isinstance(events[-1], JobEnded)
     assert events[-1].job == run.job
@@ -49,18 +57,18 @@ def test_events_tell_the_whole_story(make_plan, runner_for):
     assert json.loads((plan.payload / "job.json").read_text()) == json.loads(json.dumps(run.job.to_json()))
 
 
-def test_a_failure_ends_the_job_and_is_named(make_plan, runner_for):
+def test_a_failure_ends_the_job_and_is_named(make_plan, start):
     plan = make_plan({"one": "raise InputError('bad slices')", "two": COPY})
-    with runner_for(plan).run(plan) as run:
+    with start(plan)[1] as run:
         list(run)
     assert (run.job.status, run.job.message) == (JobStatus.FAULTED, "stage one failed: bad slices")
 
 
-def test_a_canceled_job_ends_whatever_the_runner_can_end(make_plan, runner_for, tmp_path):
+def test_a_canceled_job_ends_whatever_the_runner_can_end(make_plan, start, tmp_path):
     late = tmp_path / "late"
     plan = make_plan({"one": f"time.sleep(2)\nopen({str(late)!r}, 'w').close()\n{WRITE}", "two": COPY})
-    runner = runner_for(plan)
-    with runner.run(plan) as run:
+    runner, starting = start(plan)
+    with starting as run:
         for event in run:
             if isinstance(event, StageWorking):
                 run.cancel()

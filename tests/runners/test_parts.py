@@ -12,6 +12,7 @@ from clara_wf.model.locks import Lock
 from clara_wf.model.plan import Mount, Plan, StagePlan
 from clara_wf.model.states import StageState
 from clara_wf.runners import Limits
+from clara_wf.runners.guardian import Removal
 from clara_wf.runners.output import StageOutput
 from clara_wf.runners.paths import StagePaths
 from clara_wf.runners.verdict import Ending, describe_exit, judge
@@ -86,6 +87,26 @@ def test_a_stage_completed_with_lock_exit_code_and_result_alone(ending, state):
     found, message = judge(ending)
     assert found is state
     assert bool(message) == (state is not StageState.COMPLETED)
+
+
+@pytest.mark.parametrize(
+    ("lock", "code", "expected"),
+    [
+        (None, 137, "ran out of memory"),
+        (COMPLETED, 137, "said completed, then ran out of memory"),
+        (FAILED, 1, "no luck"),  # its own word, which was earlier
+    ],
+)
+def test_a_known_fault_says_more_than_an_exit_code(lock, code, expected):
+    ending = Ending(exit_code=code, lock=lock, has_output=True, fault="ran out of memory")
+    assert judge(ending) == (StageState.FAILED, expected)
+
+
+def test_a_removal_survives_a_command_line():
+    removal = Removal(("podman", "ps", "-q"), ("podman", "rm"), late=0.5)
+    read = Removal.of(tuple(removal.words()))
+    assert (read.listing, read.removing, read.late) == (removal.listing, removal.removing, removal.late)
+    assert Removal.of(()) is None
 
 
 def test_exits_are_named():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sysconfig
+import textwrap
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -36,6 +37,7 @@ def mount_checkout(workspace: Path, *more: Path) -> None:
     assert made in text
     text = text.replace(made, made + "{{- $volumes = concat $volumes (list " + volumes + ") -}}\n")
     helpers.write_text(text)
+    _mount_into_transfers(workspace, mounts, variables)
     values = workspace / "charts/clara-workflow/values.yaml"
     repository, tag = BASE_IMAGE
     text = re.sub(
@@ -44,6 +46,17 @@ def mount_checkout(workspace: Path, *more: Path) -> None:
         values.read_text(),
     )
     values.write_text(text)
+
+
+def _mount_into_transfers(workspace: Path, mounts: str, variables: str) -> None:
+    """Do the same for the containers that carry a payload to a bucket and back."""
+    file = workspace / "charts/clara-workflow/templates/_transfer.tpl"
+    text = file.read_text()
+    for key, addition in (("env", variables), ("volumeMounts", mounts)):
+        mark = f"\n{key}:\n"
+        assert text.count(mark) == 1, key
+        text = text.replace(mark, mark + textwrap.indent(addition, "  "))
+    file.write_text(text)
 
 
 def _after(text: str, mark: str, addition: str) -> str:

@@ -145,7 +145,14 @@ class BucketStore:
         """Fetch what the stages left."""
         from clara_wf.bucket import fetch
 
-        fetch(self._plan.store, self._plan.payload, self._plan.store_endpoint)
+        own_input = str(self._plan.input.relative_to(self._plan.payload))
+        fetch(self._plan.store, self._plan.payload, self._plan.store_endpoint, skip=[own_input])
+
+    def remove(self) -> None:
+        """Remove the job's folder of the bucket."""
+        from clara_wf.bucket import remove
+
+        remove(self._plan.store, self._plan.store_endpoint)
 
 
 def _warn_of_other_machines(client: Client, plan: Plan) -> None:

@@ -13,9 +13,19 @@ locks, log, exit code): it imports no stage, reads no chart, and prints nothing.
 choice.
 """
 
+from clara_wf.runners.container import ContainerRunner
 from clara_wf.runners.limits import Limits
 from clara_wf.runners.memory import MemoryRunner
 from clara_wf.runners.process import ProcessRunner
 from clara_wf.runners.runner import Capabilities, Run, Runner, canceling_on_signals
 
-__all__ = ["Capabilities", "Limits", "MemoryRunner", "ProcessRunner", "Run", "Runner", "canceling_on_signals"]
+__all__ = [
+    "Capabilities",
+    "ContainerRunner",
+    "Limits",
+    "MemoryRunner",
+    "ProcessRunner",
+    "Run",
+    "Runner",
+    "canceling_on_signals",
+]

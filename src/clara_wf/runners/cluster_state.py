@@ -75,6 +75,7 @@ class Trouble:
 
     message: str  # one line for people
     stage: str = ""  # whose it is; empty: the whole job's
+    container: str = ""  # the one, no stage, whose log tells why
     patience: float = 0.0  # seconds that it may last before it counts
     status: JobStatus = JobStatus.FAULTED
 
@@ -225,8 +226,10 @@ def _of_pod(pod: Pod) -> Trouble | None:
 
 
 def _of_containers(plan: Plan, pod: Pod, containers: Mapping[str, ContainerView]) -> Trouble | None:
-    images = {found.name: found.image or "" for found in (pod.spec.containers if pod.spec is not None else [])}
+    wanted = [*(pod.spec.initContainers or []), *pod.spec.containers] if pod.spec is not None else []
+    images = {found.name: found.image or "" for found in wanted}
     stages = {stage.name for stage in plan.stages}
+    has_failed = any(found.exit_code for found in containers.values() if found.name in stages)
     for container in containers.values():
         stage = container.name if container.name in stages else ""
         if container.phase is Phase.ABSENT and container.reason in _PATIENCE:
@@ -238,9 +241,10 @@ def _of_containers(plan: Plan, pod: Pod, containers: Mapping[str, ContainerView]
             else:
                 message = f"{who}its container cannot be started ({container.reason}): {container.message}"
             return Trouble(message=message, stage=stage, patience=patience)
-        if not stage and container.exit_code:
+        # Behind a failed stage, whoever carries the payload fails too.
+        if not stage and container.exit_code and not has_failed:
             message = f"container {container.name} ended with exit code {container.exit_code}"
-            return Trouble(message=f"{message}; its log tells more: kubectl logs {pod_name(pod)} -c {container.name}")
+            return Trouble(message=message, container=container.name)
     return None
 
 
@@ -251,7 +255,9 @@ def _of_mounts(containers: Mapping[str, ContainerView], events: Sequence[Event])
     for event in reversed(events):
         if event.reason in {"FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox"}:
             # A claim that is being provisioned, or a network that is being set up, is allowed its time.
-            return Trouble(message=f"its pod does not start: {one_line(event.message or '')}", patience=_VOLUME_PATIENCE)
+            return Trouble(
+                message=f"its pod does not start: {one_line(event.message or '')}", patience=_VOLUME_PATIENCE
+            )
     return None
 
 

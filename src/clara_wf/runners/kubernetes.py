@@ -10,14 +10,14 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Protocol, Self
 
 from lightkube.resources.batch_v1 import Job as ClusterJob
 
 from clara_wf.model.errors import ChartError, ClaraError, JobError, LackError, UsageError
-from clara_wf.model.events import Event, JobEnded, JobLogged, StageWaiting
+from clara_wf.model.events import Event, JobEnded, JobLogged, StageWaiting, StageWorking
 from clara_wf.model.job import Job
 from clara_wf.model.payload import Payload
 from clara_wf.model.plan import Plan
@@ -30,6 +30,8 @@ from clara_wf.runners.pod_stage import PodStage
 from clara_wf.runners.runner import Capabilities
 from clara_wf.runners.sharing import share_folders
 from clara_wf.runners.workspace import Workspace, faults_of
+
+_A_DAY = 24 * 3600
 
 
 class Release(Protocol):
@@ -57,6 +59,9 @@ class Store(Protocol):
     def fetch(self) -> None:
         """Fetch the results, the locks and the logs."""
 
+    def remove(self) -> None:
+        """Remove all that was carried: images of patients stay nowhere longer than they must."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterLimits:
@@ -66,6 +71,7 @@ class ClusterLimits:
     slowest_tick: float = 2.0
     silence: float = 600.0  # that the API server may be away
     cleared: float = 60.0  # that an earlier job's objects may take to go away
+    carrying: float = 20.0  # that the logs of a failed job may take on their way to the bucket
     unstarted: float = 3.0  # after which the cluster is asked why a pod does not start
 
 
@@ -150,6 +156,7 @@ class KubernetesRun:
         self._deleted_with: int | None = None  # how many cancels there were when the Job was last deleted
         self._found = False  # the job was running already
         self._installed = False
+        self._fetched = False  # out of the bucket
         self._ended = False
         self._started = 0.0
         self._answered = time.monotonic()
@@ -307,16 +314,22 @@ class KubernetesRun:
                 yield self._noted(event)
             for event in stage.take_for_working():
                 yield self._noted(event)
-        self._judge_trouble(seen.trouble)
+        self._judge_trouble(seen.trouble, seen.pod)
         over = self._is_over(seen)
         if over and self._store is not None:
             yield from self._fetch()
         for stage in self._living():
-            ended = stage.view.phase is Phase.ENDED and (self._store is None or not stage.view.exit_code)
-            if ended or over:
-                if stage.view.phase is not Phase.ENDED and self._fatal is None:
+            has_ended = stage.view.phase is Phase.ENDED
+            if has_ended and stage.view.exit_code and self._failed_at is None:
+                self._failed_at = time.monotonic()
+            if over or (has_ended and self._may_be_judged(stage)):
+                if not has_ended and self._fatal is None:
                     stage.end(self._why_gone(), canceled=True)
                 yield self._conclude(stage)
+
+    def _may_be_judged(self, stage: PodStage) -> bool:
+        """Whether all is known of a stage that has ended: a failure, and the result, lie in the bucket first."""
+        return self._store is None or (not stage.view.exit_code and stage is not self._stages[-1])
 
     def _is_over(self, seen: JobView) -> bool:
         """Whether nothing of the job runs any more."""
@@ -324,14 +337,12 @@ class KubernetesRun:
         return not running and (not seen.exists or seen.finished or (self._deleted_with is not None and not seen.pod))
 
     def _noted(self, event: Event) -> Event:
-        from clara_wf.model.events import StageWorking
-
         if isinstance(event, StageWorking):
             self._journal.working(event.stage)
         return event
 
     def _conclude(self, stage: PodStage) -> Event:
-        ended = stage.conclude(shared=self._store is None)
+        ended = stage.conclude(shared=self._store is None or self._fetched)
         self._journal.note(ended.record)
         if stage.failed and self._failed_at is None:
             self._failed_at = time.monotonic()
@@ -341,7 +352,7 @@ class KubernetesRun:
         first = next((stage.name for stage in self._stages if stage.failed), None)
         return f"ended, since stage {first} failed" if first is not None else "its container is gone"
 
-    def _judge_trouble(self, trouble: Trouble | None) -> None:
+    def _judge_trouble(self, trouble: Trouble | None, pod: str) -> None:
         """Give trouble its time; then it ends the job."""
         moment = time.monotonic()
         if trouble is None or self._cancels or self._fatal is not None or self._failed_at is not None:
@@ -350,6 +361,8 @@ class KubernetesRun:
             self._troubled = (trouble.kind, moment)
         if moment - self._troubled[1] < trouble.patience:
             return
+        if trouble.container:
+            trouble = replace(trouble, message=f"{trouble.message}{self._last_word(pod, trouble.container)}")
         self._fatal = trouble
         self._journal.blame(f"stage {trouble.stage} failed: {trouble.message}" if trouble.stage else trouble.message)
         self._journal.status = trouble.status
@@ -362,6 +375,17 @@ class KubernetesRun:
             else:
                 stage.end(whole)
 
+    def _last_word(self, pod: str, container: str) -> str:
+        """Return what a container of ours said last, which is no stage and leaves no lock."""
+        for line in reversed(self._cluster.log(pod, container, seconds=_A_DAY)):
+            try:
+                entry = json.loads(line.partition(" ")[2])
+            except ValueError:
+                continue
+            if isinstance(entry, dict) and entry.get("job") == self._plan.job_id and entry.get("message"):
+                return f": {entry['message']}"
+        return ""
+
     def _obey(self) -> None:
         """Delete what must not go on: canceled, in trouble, or behind a failed stage."""
         moment = time.monotonic()
@@ -369,7 +393,8 @@ class KubernetesRun:
             for stage in self._living():
                 stage.end("canceled", canceled=True)
         # Those after a failed stage read its lock and stop by themselves; whoever has not by now is ended.
-        late = self._failed_at is not None and moment - self._failed_at > self._limits.patience
+        patience = self._limits.patience if self._store is None else self._patience.carrying
+        late = self._failed_at is not None and moment - self._failed_at > patience
         if not (self._cancels or self._fatal is not None or late):
             return
         urgency = min(self._cancels, 2)
@@ -417,22 +442,25 @@ class KubernetesRun:
         yield JobLogged(level="INFO", message="fetching the result from the bucket")
         try:
             self._store.fetch()
+            self._fetched = True
         except ClaraError as fault:
             self._journal.blame(f"the result cannot be fetched: {fault}")
             for stage in self._living():
                 stage.end("its result cannot be fetched")
 
     def _tidy(self) -> Iterator[Event]:
-        """Remove the release; one that cannot be removed now is, before the same job runs again."""
+        """Remove the release; one that cannot be removed now is removed before the same job runs again."""
         if self._keep and self._deleted_with is None:
             yield JobLogged(level="INFO", message="The release is kept in the cluster, to look at")
             return
         try:
             self._release.uninstall()
+            if self._store is not None:
+                self._store.remove()
             if self._cancels:
                 self._wait_until_gone()  # who canceled a job wants to know that it is over
         except ClaraError as fault:
-            yield JobLogged(level="WARNING", message=f"The release is left in the cluster: {fault}")
+            yield JobLogged(level="WARNING", message=f"something of the job is left: {fault}")
 
     def _end(self) -> JobEnded:
         self._ended = True

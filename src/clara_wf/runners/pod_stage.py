@@ -133,7 +133,8 @@ class PodStage:
                 canceled=self._canceled,
             )
         )
-        self._leave_lock(message)
+        if state is not StageState.COMPLETED:
+            self._leave_lock(message)
         seconds = (view.ended - view.started).total_seconds() if view.ended and view.started else None
         self.record = StageRecord(
             name=self.name,

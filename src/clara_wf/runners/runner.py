@@ -19,6 +19,7 @@ class Capabilities:
     """What a runner can do; whoever needs it asks here, never for the class."""
 
     ends_stages: bool  # a stage that hangs or is canceled is ended by force
+    follows_links: bool = True  # a stage sees what a link in its input leads to, wherever on this machine that lies
 
 
 class Run(Protocol):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +16,6 @@ from clara_wf.runners.child import Child, Program
 from clara_wf.runners.limits import Limits
 from clara_wf.runners.output import StageOutput
 from clara_wf.runners.paths import lock_path
-from clara_wf.runners.usage import MemoryWatch
 from clara_wf.runners.verdict import Ending, judge
 from clara_wf.runners.watch import Watch
 from clara_wf.runners.workspace import is_filled
@@ -27,7 +25,7 @@ _READ_BYTES = 1024 * 1024
 
 
 class Supervised:
-    """A stage, its process, and what is known of it."""
+    """A stage, its program, and what is known of it."""
 
     def __init__(self, program: Program, before: StagePlan | None, job_id: str, logs: Path, limits: Limits) -> None:
         self.name = program.stage.name
@@ -52,19 +50,18 @@ class Supervised:
 
     @property
     def has_exited(self) -> bool:
-        """Whether its process has ended and waits to be collected."""
+        """Whether its program has ended and waits to be collected."""
         return self._child is not None and self._child.has_exited
 
     def start(self, watch: Watch, *, keep_open: int, first_core: int) -> None:
-        """Start the process; one that cannot be started has failed."""
+        """Start the program; one that cannot be started has failed."""
         try:
-            self._child = Child(self._program, keep_open=(keep_open,), first_core=first_core)
+            self._child = self._program.start(keep_open=keep_open, first_core=first_core)
         except (OSError, ValueError) as fault:  # ValueError: a variable or an argument with a zero byte in it
             message = f"its program cannot be started: {getattr(fault, 'strerror', None) or fault}"
             self._leave_lock(message)
             self.record = StageRecord(name=self.name, state=StageState.FAILED, message=message)
             return
-        self._memory = MemoryWatch(self._child.pid)
         self._next_sample = self._child.started + 2 * self._limits.tick  # a program that is being loaded tells nothing
         watch.add(self.name, self._child.pid, self._child.streams)
 
@@ -76,7 +73,7 @@ class Supervised:
         left = _READ_BYTES
         while left > 0:
             try:
-                data = os.read(descriptor, 65536)
+                data = self._child.read(stream)
             except BlockingIOError:
                 return
             left -= len(data)
@@ -126,7 +123,7 @@ class Supervised:
                     self.end(f"its log {self._log.name} grew past {limit:g} MiB")
 
     def _check_memory(self) -> None:
-        fault = self._memory.sample(self._program.stage.resources.memory)
+        fault = self._child.sample(self._program.stage.resources.memory) if self._child is not None else ""
         if fault:
             self.end(fault)
             self.kill()  # it takes more every moment
@@ -150,7 +147,7 @@ class Supervised:
         if self._child is None:
             return
         ended = time.monotonic()
-        self._child.kill()
+        self._child.clear()
         for stream in self._child.streams:
             yield from self.read(stream, watch)
         for stream, descriptor in self._child.streams.items():
@@ -169,6 +166,7 @@ class Supervised:
                 has_output=is_filled(self._program.stage),
                 reason=self._reason,
                 canceled=self._canceled,
+                fault=usage.fault,
             )
         )
         if lock is None:
@@ -181,7 +179,7 @@ class Supervised:
             wall_s=round(ended - self._child.started, 3),
             work_s=round(ended - self._working, 3) if self._working is not None else None,
             cpu_s=usage.cpu_s,
-            peak_bytes=max(usage.peak_bytes, self._memory.peak) or None,
+            peak_bytes=usage.peak_bytes or None,
         )
 
     def _leave_lock(self, message: str) -> None:

@@ -22,6 +22,7 @@ class Ending:
     has_output: bool  # there is something in its output folder
     reason: str = ""  # why the runner ended it; empty: it ended by itself
     canceled: bool = False  # the runner ended it through no fault of its own
+    fault: str = ""  # why it ended, where that is known better than by its exit code
 
 
 def judge(ending: Ending) -> tuple[StageState, str]:
@@ -36,11 +37,11 @@ def judge(ending: Ending) -> tuple[StageState, str]:
         return (StageState.CANCELED if ending.canceled else StageState.FAILED), ending.reason
     if lock is None:
         advice = "without leaving a lock" if code == 0 else "without saying why"
-        return StageState.FAILED, f"ended {describe_exit(code)} {advice}; its log may tell more"
+        return StageState.FAILED, ending.fault or f"ended {describe_exit(code)} {advice}; its log may tell more"
     if not said_completed:
         return StageState.FAILED, lock.message or "failed, without saying why"
     if code != 0:
-        return StageState.FAILED, f"said completed, then ended {describe_exit(code)}"
+        return StageState.FAILED, f"said completed, then {ending.fault or f'ended {describe_exit(code)}'}"
     if not ending.has_output:
         return StageState.FAILED, "completed, but left nothing in its output folder"
     return StageState.COMPLETED, ""

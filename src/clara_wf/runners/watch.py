@@ -31,11 +31,11 @@ class Watch:
         with contextlib.suppress(BlockingIOError, OSError):
             os.write(self._bell, b"!")
 
-    def guard(self, mark: str) -> None:
+    def guard(self, mark: str, removal: guardian.Removal | None) -> None:
         """Start the guardian, which ends the stages if this process is killed."""
         self.started = time.monotonic()
         self._guardian = subprocess.Popen(
-            [sys.executable, "-I", "-S", guardian.__file__, mark],
+            [sys.executable, "-I", "-S", guardian.__file__, mark, *(removal.words() if removal is not None else ())],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -8,13 +8,27 @@ import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Protocol
 
 from clara_wf.model.errors import ChartError, InputError, JobError
 from clara_wf.model.files import UNFINISHED
 from clara_wf.model.locks import Lock, now
 from clara_wf.model.payload import Payload
 from clara_wf.model.plan import Plan, StagePlan
-from clara_wf.runners.paths import StagePaths, contract_path, lock_path, output_folder
+from clara_wf.runners.paths import contract_path, lock_path, output_folder
+
+
+class Layout(Protocol):
+    """What a stage needs in the payload before it starts."""
+
+    def lay_out(self, payload: Path) -> None:
+        """Create it.
+
+        Raises
+        ------
+        OSError
+            The payload cannot be written.
+        """
 
 
 class Workspace:
@@ -37,16 +51,16 @@ class Workspace:
             plan.payload.mkdir(parents=True, exist_ok=True)
             self.handle = os.open(plan.payload / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         except OSError as fault:
-            raise _unwritable(plan, fault) from fault
+            raise unwritable(plan, fault) from fault
         try:
             fcntl.flock(self.handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as fault:
             os.close(self.handle)
             if isinstance(fault, BlockingIOError):
                 raise JobError(f"job {plan.job_id} is still running", remedy="Wait for its end, or stop it") from fault
-            raise _unwritable(plan, fault) from fault
+            raise unwritable(plan, fault) from fault
 
-    def prepare(self, paths: Iterable[StagePaths]) -> None:
+    def prepare(self, layouts: Iterable[Layout]) -> None:
         """Remove the locks, the logs and the results of an earlier run, lay out the folders, and give the input free.
 
         Only what lies in the payload is removed, and never the job's own input.
@@ -59,12 +73,12 @@ class Workspace:
         try:
             for stage in self._plan.stages:
                 self._clear_stage(stage)
-            for path in paths:
-                path.lay_out(self._plan.payload)
+            for layout in layouts:
+                layout.lay_out(self._plan.payload)
             self._declare_complete()
         except OSError as fault:
             self.close()
-            raise _unwritable(self._plan, fault) from fault
+            raise unwritable(self._plan, fault) from fault
 
     def _clear_stage(self, stage: StagePlan) -> None:
         lock = lock_path(stage)
@@ -78,19 +92,12 @@ class Workspace:
         for path in stale:
             path.unlink(missing_ok=True)
         output = output_folder(stage)
-        if output.is_dir() and self._is_ours(output):
+        if output.is_dir() and is_ours(self._plan, output):
             for entry in output.iterdir():
                 if entry.is_dir() and not entry.is_symlink():
                     shutil.rmtree(entry)
                 else:
                     entry.unlink()
-
-    def _is_ours(self, folder: Path) -> bool:
-        """Whether a folder lies in the payload, and has nothing to do with the job's input."""
-        folder, root = folder.resolve(), self._plan.payload.resolve()
-        own_input = self._plan.input.resolve()
-        overlaps = folder.is_relative_to(own_input) or own_input.is_relative_to(folder)
-        return folder != root and folder.is_relative_to(root) and not overlaps
 
     def _declare_complete(self) -> None:
         """Say by the input lock that the payload is complete. An earlier run's is replaced."""
@@ -103,6 +110,13 @@ class Workspace:
     def close(self) -> None:
         """Give the payload back."""
         os.close(self.handle)
+
+
+def is_ours(plan: Plan, folder: Path) -> bool:
+    """Whether a folder lies in the payload, and has nothing to do with the job's input."""
+    folder, root, own_input = folder.resolve(), plan.payload.resolve(), plan.input.resolve()
+    overlaps = folder.is_relative_to(own_input) or own_input.is_relative_to(folder)
+    return folder != root and folder.is_relative_to(root) and not overlaps
 
 
 def is_filled(stage: StagePlan) -> bool:
@@ -133,7 +147,8 @@ def faults_of(plan: Plan) -> list[str]:
     return faults
 
 
-def _unwritable(plan: Plan, fault: OSError) -> InputError:
+def unwritable(plan: Plan, fault: OSError) -> InputError:
+    """Return the error that says why a payload cannot be written."""
     return InputError(
         f"the payload {plan.payload} cannot be written: {fault.strerror or type(fault).__name__}",
         remedy="Check its permissions and the free space",

@@ -1,0 +1,84 @@
+"""The same workflow by every runner, with the real images: the same files, but for times."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from lightkube import Client, KubeConfig
+from lightkube.resources.core_v1 import Node
+from program import Program
+from same_files import differences
+
+from clara_wf.containers.engine import EngineFailed, find_engine
+from clara_wf.model.errors import LackError
+
+VOLUME_JOB = "00000000-0000-0000-0000-000000000000"
+SERIES_JOB = "11111111-1111-1111-1111-111111111111"
+WORKFLOWS = {"ai-only": VOLUME_JOB, "organ-seg": SERIES_JOB, "dicom-reader-writer": SERIES_JOB}
+IMAGES = [f"clara-wf/{stage}:0.1.0" for stage in ("dicom-reader", "ai-vnet", "dicom-writer")]
+HOW_TO = "see docs/kubernetes.md: clara-wf build"
+
+
+@pytest.fixture
+def cluster() -> Iterator[None]:
+    if not os.environ.get("KUBECONFIG"):
+        pytest.skip("KUBECONFIG names no cluster")
+    client = Client(config=KubeConfig.from_env())
+    nodes = client.list(Node)
+    names = {name for node in nodes for image in node.status.images or [] for name in image.names or []}
+    client.close()
+    missing = [image for image in IMAGES if not any(name.endswith(image) for name in names)]
+    if missing:
+        pytest.skip(f"the cluster has no image {missing[0]}; {HOW_TO}")
+    yield
+
+
+@pytest.fixture(params=["podman", "docker"])
+def engine(request: pytest.FixtureRequest) -> str:
+    try:
+        found = find_engine(request.param)
+        for image in IMAGES:
+            found.call("image", "inspect", image)
+    except LackError as fault:
+        pytest.skip(str(fault))
+    except EngineFailed as fault:
+        pytest.skip(f"an image is missing: {fault}; {HOW_TO}")
+    return str(request.param)
+
+
+def _by_processes(clara: Program, workflow: str) -> Path:
+    """Run it by processes; return a copy of its payload."""
+    ended = clara("test", workflow)
+    assert ended.code == 0, ended.err
+    payload = clara.workspace / "test-data" / WORKFLOWS[workflow]
+    kept = clara.workspace / "kept"
+    shutil.copytree(payload, kept, symlinks=True)
+    return kept
+
+
+@pytest.mark.kubernetes
+@pytest.mark.slow
+@pytest.mark.xdist_group("kubernetes")
+@pytest.mark.parametrize("workflow", WORKFLOWS)
+def test_a_cluster_gives_the_same_files(clara_with_models: Program, cluster: None, workflow: str) -> None:
+    kept = _by_processes(clara_with_models, workflow)
+    ended = clara_with_models("test", workflow, "--runner", "kubernetes", KUBECONFIG=os.environ["KUBECONFIG"])
+    assert ended.code == 0, ended.err
+    assert f"passed: {workflow}" in ended.out
+    assert differences(kept, clara_with_models.workspace / "test-data" / WORKFLOWS[workflow]) == []
+
+
+@pytest.mark.containers
+@pytest.mark.slow
+@pytest.mark.xdist_group("containers")
+@pytest.mark.parametrize("workflow", WORKFLOWS)
+def test_containers_give_the_same_files(clara_with_models: Program, engine: str, workflow: str) -> None:
+    kept = _by_processes(clara_with_models, workflow)
+    ended = clara_with_models("test", workflow, "--runner", "container", CLARA_WF_CONTAINER_ENGINE=engine)
+    assert ended.code == 0, ended.err
+    assert f"passed: {workflow}" in ended.out
+    assert differences(kept, clara_with_models.workspace / "test-data" / WORKFLOWS[workflow]) == []
