@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,12 +20,13 @@ from clara_wf.model.errors import LackError
 VOLUME_JOB = "00000000-0000-0000-0000-000000000000"
 SERIES_JOB = "11111111-1111-1111-1111-111111111111"
 WORKFLOWS = {"ai-only": VOLUME_JOB, "organ-seg": SERIES_JOB, "dicom-reader-writer": SERIES_JOB}
+ByProcesses = Callable[[str], Path]
 IMAGES = [f"clara-wf/{stage}:0.1.0" for stage in ("dicom-reader", "ai-vnet", "dicom-writer")]
 HOW_TO = "see docs/kubernetes.md: clara-wf build"
 
 
 @pytest.fixture
-def cluster() -> Iterator[None]:
+def cluster() -> None:
     if not os.environ.get("KUBECONFIG"):
         pytest.skip("KUBECONFIG names no cluster")
     client = Client(config=KubeConfig.from_env())
@@ -34,7 +36,6 @@ def cluster() -> Iterator[None]:
     missing = [image for image in IMAGES if not any(name.endswith(image) for name in names)]
     if missing:
         pytest.skip(f"the cluster has no image {missing[0]}; {HOW_TO}")
-    yield
 
 
 @pytest.fixture(params=["podman", "docker"])
@@ -50,22 +51,32 @@ def engine(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def _by_processes(clara: Program, workflow: str) -> Path:
-    """Run it by processes; return a copy of its payload."""
-    ended = clara("test", workflow)
-    assert ended.code == 0, ended.err
-    payload = clara.workspace / "test-data" / WORKFLOWS[workflow]
-    kept = clara.workspace / "kept"
-    shutil.copytree(payload, kept, symlinks=True)
-    return kept
+@pytest.fixture(scope="session")
+def by_processes(models: Path, root: Path, tmp_path_factory: pytest.TempPathFactory) -> ByProcesses:
+    """Run a workflow by processes, once; give its payload."""
+
+    @functools.cache
+    def run(workflow: str) -> Path:
+        workspace = tmp_path_factory.mktemp("processes")
+        shutil.copytree(root / "charts", workspace / "charts")
+        (workspace / "models").symlink_to(models)
+        ended = Program(workspace=workspace)("test", workflow)
+        assert ended.code == 0, ended.err
+        kept = workspace / "kept" / workflow
+        shutil.copytree(workspace / "test-data" / WORKFLOWS[workflow], kept, symlinks=True)
+        return kept
+
+    return run
 
 
 @pytest.mark.kubernetes
 @pytest.mark.slow
 @pytest.mark.xdist_group("kubernetes")
 @pytest.mark.parametrize("workflow", WORKFLOWS)
-def test_a_cluster_gives_the_same_files(clara_with_models: Program, cluster: None, workflow: str) -> None:
-    kept = _by_processes(clara_with_models, workflow)
+def test_a_cluster_gives_the_same_files(
+    clara_with_models: Program, cluster: None, by_processes: ByProcesses, workflow: str
+) -> None:
+    kept = by_processes(workflow)
     ended = clara_with_models("test", workflow, "--runner", "kubernetes", KUBECONFIG=os.environ["KUBECONFIG"])
     assert ended.code == 0, ended.err
     assert f"passed: {workflow}" in ended.out
@@ -76,8 +87,10 @@ def test_a_cluster_gives_the_same_files(clara_with_models: Program, cluster: Non
 @pytest.mark.slow
 @pytest.mark.xdist_group("containers")
 @pytest.mark.parametrize("workflow", WORKFLOWS)
-def test_containers_give_the_same_files(clara_with_models: Program, engine: str, workflow: str) -> None:
-    kept = _by_processes(clara_with_models, workflow)
+def test_containers_give_the_same_files(
+    clara_with_models: Program, engine: str, by_processes: ByProcesses, workflow: str
+) -> None:
+    kept = by_processes(workflow)
     ended = clara_with_models("test", workflow, "--runner", "container", CLARA_WF_CONTAINER_ENGINE=engine)
     assert ended.code == 0, ended.err
     assert f"passed: {workflow}" in ended.out
