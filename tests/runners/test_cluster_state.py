@@ -6,12 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from lightkube.models.core_v1 import ResourceRequirements
 from lightkube.resources.batch_v1 import Job
 from lightkube.resources.core_v1 import Event, Pod
 
 from clara_wf.model.plan import Plan, Resources
 from clara_wf.model.states import JobStatus
-from clara_wf.runners.cluster_state import Phase, memory_fault, one_line, same_work, view
+from clara_wf.runners.cluster_state import Further, Phase, memory_fault, one_line, same_work, view
 
 MIB = 1024**2
 
@@ -96,13 +97,21 @@ def test_a_pod_without_a_node(plan: Plan) -> None:
     def unscheduled(message: str) -> dict[str, str]:
         return {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
 
-    trouble = view(
-        plan, job(), [pod(conditions=(unscheduled("0/3 nodes are available: 3 Insufficient cpu."),))]
-    ).trouble
-    assert trouble.message == "no node can take its pod: 0/3 nodes are available: 3 Insufficient cpu"
-    assert trouble.patience == 10
-    unbound = "pod has unbound immediate PersistentVolumeClaims"
-    assert view(plan, job(), [pod(conditions=(unscheduled(unbound),))]).trouble.patience == 60
+    def trouble(message: str, nodes: list[dict[str, str]] | None) -> Any:
+        wanting = pod(container("one"), conditions=(unscheduled(message),))
+        wanting.spec.containers[0].resources = ResourceRequirements(requests={"cpu": "1500m", "memory": "4Gi"})
+        return view(plan, job(), [wanting], Further(nodes=nodes)).trouble
+
+    small, large = {"cpu": "1", "memory": "64Gi"}, {"cpu": "2", "memory": "4Gi"}
+    full = "0/2 nodes are available: 2 Insufficient cpu."
+    # A queue is normal: it waits where a node could take it, and where nobody can tell.
+    assert trouble(full, [small, large]) is None
+    assert trouble(full, None) is None
+    never = trouble(full, [small])
+    told = "no node can take its pod: 0/2 nodes are available: 2 Insufficient cpu"
+    assert (never.message, never.patience) == (told, 10)
+    assert trouble("0/2 nodes are available: 2 node(s) had untolerated taints", [large]).patience == 10
+    assert trouble("pod has unbound immediate PersistentVolumeClaims", [large]).patience == 60
 
 
 def test_an_eviction_old_and_new(plan: Plan) -> None:
@@ -131,7 +140,7 @@ def test_a_cluster_that_refuses_the_pod(plan: Plan) -> None:
             "message": 'Error creating: pods "j-x" is forbidden: violates PodSecurity "restricted:latest": hostPath',
         }
     )
-    trouble = view(plan, job(), [], [refused]).trouble
+    trouble = view(plan, job(), [], Further(events=[refused])).trouble
     assert trouble.message.startswith("the cluster refuses its pod: ")
     assert 'violates PodSecurity "restricted:latest"' in trouble.message
 
@@ -139,7 +148,7 @@ def test_a_cluster_that_refuses_the_pod(plan: Plan) -> None:
 def test_a_mount_that_fails_is_told_after_a_while(plan: Plan) -> None:
     said = {"metadata": {"name": "e"}, "involvedObject": {}, "reason": "FailedMount", "message": "no such claim"}
     waiting = container("one", waiting={"reason": "ContainerCreating"})
-    trouble = view(plan, job(), [pod(waiting)], [Event.from_dict(said)]).trouble
+    trouble = view(plan, job(), [pod(waiting)], Further(events=[Event.from_dict(said)])).trouble
     assert (trouble.message, trouble.patience) == ("its pod does not start: no such claim", 60)
 
 

@@ -9,7 +9,7 @@ import httpx2 as httpx
 from lightkube import Client
 from lightkube.core.exceptions import ApiError
 from lightkube.resources.batch_v1 import Job
-from lightkube.resources.core_v1 import Event, PersistentVolume, PersistentVolumeClaim, Pod
+from lightkube.resources.core_v1 import Event, Node, PersistentVolume, PersistentVolumeClaim, Pod
 from lightkube.types import CascadeType
 
 from clara_wf.model.errors import LackError
@@ -65,6 +65,17 @@ class Cluster:
             )
             found = list(wanted)
         return sorted(found, key=lambda event: str(event.lastTimestamp or event.eventTime or ""))
+
+    def nodes(self) -> list[dict[str, str]] | None:
+        """Return what each node has for pods, by resource; None where the user may not know that."""
+        try:
+            with _translated():
+                nodes = list(self._client.list(Node))
+        except Unreachable:
+            raise
+        except LackError:
+            return None
+        return [dict(node.status.allocatable or {}) if node.status is not None else {} for node in nodes]
 
     def log(self, pod: str, container: str, *, seconds: int) -> Sequence[str]:
         """Return what a container wrote within the last seconds, each line after the moment at which it was written.

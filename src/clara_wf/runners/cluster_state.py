@@ -10,11 +10,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 from enum import StrEnum
 
 from lightkube.models.core_v1 import ContainerStatus
 from lightkube.resources.batch_v1 import Job
 from lightkube.resources.core_v1 import Event, Pod
+from lightkube.utils.quantity import parse_quantity
 
 from clara_wf.model.plan import Plan, StagePlan
 from clara_wf.model.states import JobStatus
@@ -40,7 +42,7 @@ _PATIENCE = {
 _IMAGE_REASONS = {"ErrImageNeverPull", "InvalidImageName", "ErrImagePull", "ImagePullBackOff", "RegistryUnavailable"}
 
 
-#: Seconds that a pod may wait for a node with room: what another job leaves is free within seconds.
+#: Seconds after which a node that fits is not to be expected any more; one that is full is waited for.
 _NODE_PATIENCE = 10.0
 #: Seconds that a pod may wait for its volumes.
 _VOLUME_PATIENCE = 60.0
@@ -86,6 +88,14 @@ class Trouble:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Further:
+    """What is asked of a cluster only where a job does not start."""
+
+    events: Sequence[Event] = ()  # warnings about its pod, or about a Job that has none
+    nodes: Sequence[Mapping[str, str]] | None = None  # what each node has for pods, by resource; None: not known
+
+
+@dataclass(frozen=True, kw_only=True)
 class JobView:
     """A Job and its pod, at one moment."""
 
@@ -95,6 +105,7 @@ class JobView:
     pod: str = ""  # name of its pod
     containers: Mapping[str, ContainerView] = field(default_factory=dict)
     trouble: Trouble | None = None
+    waits_for: str = ""  # why no node takes its pod, in the scheduler's words
 
     @property
     def started(self) -> bool:
@@ -102,7 +113,12 @@ class JobView:
         return any(view.phase is not Phase.ABSENT for view in self.containers.values())
 
 
-def view(plan: Plan, job: Job | None, pods: Sequence[Pod], events: Sequence[Event] = ()) -> JobView:
+def view(
+    plan: Plan,
+    job: Job | None,
+    pods: Sequence[Pod],
+    further: Further | None = None,
+) -> JobView:
     """Read a Job and its pods.
 
     Parameters
@@ -113,9 +129,10 @@ def view(plan: Plan, job: Job | None, pods: Sequence[Pod], events: Sequence[Even
         None: the cluster has none.
     pods : sequence of Pod
         The pods of this Job; with `backoffLimit: 0` one at most, but for a moment.
-    events : sequence of Event
-        What the cluster says of a Job that has no pod, or of a pod that does not start.
+    further : Further, optional
+        What else was asked for, of a job that does not start.
     """
+    further = further or Further()
     if job is None:
         return JobView(
             exists=False, trouble=Trouble(message="its Job was deleted from the cluster", status=JobStatus.TERMINATED)
@@ -130,7 +147,8 @@ def view(plan: Plan, job: Job | None, pods: Sequence[Pod], events: Sequence[Even
         succeeded=complete,
         pod=pod_name(pod) if pod is not None else "",
         containers=containers,
-        trouble=_trouble(plan, job, pod, containers, events),
+        trouble=_trouble(plan, job, pod, containers, further),
+        waits_for=_waits_for(pod),
     )
 
 
@@ -173,7 +191,11 @@ def _container(status: ContainerStatus) -> ContainerView:
 
 
 def _trouble(
-    plan: Plan, job: Job, pod: Pod | None, containers: Mapping[str, ContainerView], events: Sequence[Event]
+    plan: Plan,
+    job: Job,
+    pod: Pod | None,
+    containers: Mapping[str, ContainerView],
+    further: Further,
 ) -> Trouble | None:
     """Return the first trouble, from what concerns the whole job to what concerns one container."""
     for condition in (job.status.conditions or []) if job.status else []:
@@ -181,8 +203,13 @@ def _trouble(
             deadline = f" of {plan.deadline:g} s" if plan.deadline is not None else ""
             return Trouble(message=f"took longer than its deadline{deadline}")
     if pod is None:
-        return _without_pod(job, events)
-    return _of_pod(pod) or _of_containers(plan, pod, containers) or _of_mounts(containers, events)
+        return _without_pod(job, further.events)
+    return (
+        _of_schedule(pod, further.nodes)
+        or _of_pod(pod)
+        or _of_containers(plan, pod, containers)
+        or _of_mounts(containers, further.events)
+    )
 
 
 def _without_pod(job: Job, events: Sequence[Event]) -> Trouble | None:
@@ -196,19 +223,45 @@ def _without_pod(job: Job, events: Sequence[Event]) -> Trouble | None:
     return None
 
 
+def _waits_for(pod: Pod | None) -> str:
+    """Return why no node takes a pod; empty where one does, or nobody has tried yet."""
+    for condition in (pod.status.conditions or []) if pod is not None and pod.status is not None else []:
+        if condition.type == "PodScheduled" and condition.status == "False" and condition.reason == "Unschedulable":
+            return one_line(condition.message or "no node has room")
+    return ""
+
+
+def _of_schedule(pod: Pod, nodes: Sequence[Mapping[str, str]] | None) -> Trouble | None:
+    """Tell a pod that waits for its turn from one that no node will ever take."""
+    why = _waits_for(pod)
+    if not why:
+        return None
+    message = f"no node can take its pod: {why}"
+    if "PersistentVolumeClaim" in why:  # it may have to be made first
+        return Trouble(message=message, patience=_VOLUME_PATIENCE)
+    if "Insufficient" in why and (nodes is None or any(_fits(pod, node) for node in nodes)):
+        return None
+    return Trouble(message=message, patience=_NODE_PATIENCE)
+
+
+def _fits(pod: Pod, node: Mapping[str, str]) -> bool:
+    """Whether a node that is empty has what a pod requests."""
+    wanted: dict[str, Decimal] = {}
+    for container in pod.spec.containers if pod.spec is not None else []:
+        requests = (container.resources.requests if container.resources is not None else None) or {}
+        for name, text in requests.items():
+            wanted[name] = wanted.get(name, Decimal(0)) + (parse_quantity(text) or 0)
+    return all((parse_quantity(node.get(name, "0")) or 0) >= amount for name, amount in wanted.items())
+
+
 def _of_pod(pod: Pod) -> Trouble | None:
     status = pod.status
     if status is None:
         return None
     conditions = {found.type: found for found in status.conditions or []}
-    scheduled, disrupted = conditions.get("PodScheduled"), conditions.get("DisruptionTarget")
+    disrupted = conditions.get("DisruptionTarget")
     trouble = None
-    if scheduled is not None and scheduled.status == "False" and scheduled.reason == "Unschedulable":
-        why = one_line(scheduled.message or "no node has room")
-        # A volume may have to be made first.
-        patience = _VOLUME_PATIENCE if "PersistentVolumeClaim" in why else _NODE_PATIENCE
-        trouble = Trouble(message=f"no node can take its pod: {why}", patience=patience)
-    elif status.reason == "Evicted":
+    if status.reason == "Evicted":
         trouble = Trouble(message=f"its pod was evicted: {one_line(status.message or '')}", status=JobStatus.EVICTED)
     elif disrupted is not None and disrupted.status == "True":
         why = one_line(disrupted.message or disrupted.reason or "")

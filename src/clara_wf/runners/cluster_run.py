@@ -1,0 +1,437 @@
+"""One job in a cluster: installed, watched, ended.
+
+It is watched by listing the Job and its pod again and again: whatever was missed while the API server or this program
+was away is seen at the next look. A job whose program was killed goes on; whoever starts the same job again finds it.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Protocol, Self
+
+from lightkube.resources.batch_v1 import Job as ClusterJob
+
+from clara_wf.model.errors import ChartError, ClaraError, JobError, UsageError
+from clara_wf.model.events import Event, JobEnded, JobLogged, StageWaiting, StageWorking
+from clara_wf.model.job import Job
+from clara_wf.model.payload import Payload
+from clara_wf.model.plan import Plan
+from clara_wf.model.states import JobState
+from clara_wf.runners.cluster import Cluster, Unreachable
+from clara_wf.runners.cluster_state import Further, JobView, Phase, Trouble, same_work, view
+from clara_wf.runners.journal import Journal
+from clara_wf.runners.limits import Limits
+from clara_wf.runners.pod_stage import PodStage
+from clara_wf.runners.sharing import share_folders
+from clara_wf.runners.workspace import Workspace, faults_of
+
+_A_DAY = 24 * 3600
+
+
+class Release(Protocol):
+    """The objects of one job in a cluster, installed and removed as one."""
+
+    def install(self) -> None:
+        """Install it.
+
+        Raises
+        ------
+        ClaraError
+            There is one of that name, the cluster refuses it, or does not answer.
+        """
+
+    def uninstall(self) -> bool:
+        """Remove it; False if there was none."""
+
+
+class Store(Protocol):
+    """Carries the payload to where the pods see it, and their results back."""
+
+    def send(self) -> None:
+        """Send the input."""
+
+    def fetch(self) -> None:
+        """Fetch the results, the locks and the logs."""
+
+    def remove(self) -> None:
+        """Remove all that was carried: images of patients stay nowhere longer than they must."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterLimits:
+    """How patient the runner is with a cluster; seconds all."""
+
+    tick: float = 0.2  # between two looks at a young job; an old one is looked at less often
+    slowest_tick: float = 2.0
+    silence: float = 600.0  # that the API server may be away
+    cleared: float = 60.0  # that an earlier job's objects may take to go away
+    carrying: float = 20.0  # that the logs of a failed job may take on their way to the bucket
+    unstarted: float = 3.0  # after which the cluster is asked why a pod does not start
+
+
+class KubernetesRun:
+    """One job in a cluster; see `Run`."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        cluster: Cluster,
+        release: Release,
+        store: Store | None,
+        *,
+        keep: bool,
+        limits: Limits,
+        patience: ClusterLimits,
+    ) -> None:
+        self._plan = plan
+        self._cluster = cluster
+        self._release = release
+        self._store = store
+        self._keep = keep
+        self._limits = limits
+        self._patience = patience
+        self._journal = Journal(plan)
+        logs = Payload(root=plan.payload).logs
+        chain = zip(plan.stages, (None, *plan.stages), strict=False)
+        self._stages = [PodStage(stage, before, plan.job_id, logs, limits) for stage, before in chain]
+        self._awake = threading.Event()
+        self._cancels = 0
+        self._deleted_with: int | None = None  # how many cancels there were when the Job was last deleted
+        self._found = False  # the job was running already
+        self._installed = False
+        self._fetched = False  # out of the bucket
+        self._ended = False
+        self._started = 0.0
+        self._answered = time.monotonic()
+        self._silent_since: float | None = None
+        self._troubled: tuple[str, float] = ("", 0.0)
+        self._fatal: Trouble | None = None
+        self._failed_at: float | None = None
+        self._asked_at = 0.0
+        self._nodes: list[dict[str, str]] | None = None
+        self._told_waiting = False
+
+    @property
+    def job(self) -> Job:
+        """The job as it stands."""
+        return self._journal.job
+
+    def cancel(self) -> None:
+        """Ask the job to end; a second call does not give its stages time."""
+        self._cancels += 1
+        self._awake.set()
+
+    # ---------------------------------------------------------------- taking the job
+
+    def __enter__(self) -> Self:
+        """Check the plan, take the payload, and look what there is of the job in the cluster."""
+        faults = faults_of(self._plan)
+        if faults:
+            raise ChartError("; ".join(faults))
+        if self._plan.storage == "storageClass" and self._store is None:
+            raise UsageError(
+                "workflow.payloads.storageClass gives every job an empty volume, which nobody fills",
+                remedy="Name a bucket too (workflow.payloads.bucket.url), or an existing claim",
+            )
+        self._workspace = Workspace(self._plan)
+        try:
+            self._take()
+        except BaseException:
+            self._workspace.close()
+            raise
+        self._journal.begin()
+        return self
+
+    def _take(self) -> None:
+        """Find the job if it is running already, else clear away what an earlier one left."""
+        found = self._cluster.job(self._plan.job_id)
+        unwatched = _is_unfinished(Payload(root=self._plan.payload))
+        if found is not None:
+            finished = view(self._plan, found, ()).finished
+            differences = same_work(self._plan, found)
+            if unwatched and not differences:
+                self._found = self._installed = True
+                return
+            if not finished:
+                why = f": {differences}" if differences else ", started by somebody else"
+                raise JobError(
+                    f"job {self._plan.job_id} is running in the cluster already{why}",
+                    remedy=f"Wait for its end, or remove it: helm uninstall --namespace {self._cluster.namespace} "
+                    f"{_instance(found)}",
+                )
+        self._release.uninstall()
+        self._cluster.clear(self._plan.job_id)
+        self._wait_until_gone()
+        self._workspace.prepare(())
+        share_folders(self._plan)
+
+    def _wait_until_gone(self) -> None:
+        deadline = time.monotonic() + self._patience.cleared
+        while left := self._cluster.leftovers(self._plan.job_id):
+            if time.monotonic() > deadline:
+                raise JobError(
+                    f"job {self._plan.job_id}: its {', '.join(left)} of an earlier run does not go away",
+                    remedy="Look at it by kubectl describe",
+                )
+            time.sleep(self._patience.tick)
+
+    # ---------------------------------------------------------------- carrying it out
+
+    def __iter__(self) -> Iterator[Event]:
+        """Carry out the plan."""
+        self._started = time.monotonic()
+        for stage in self._stages:
+            yield StageWaiting(stage=stage.name)
+        if self._found:
+            yield JobLogged(level="INFO", message="The job is in the cluster already: it is followed from here on")
+        else:
+            yield from self._install()
+        while self._living():
+            yield from self._step()
+        yield from self._tidy()
+        yield self._end()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End what is left."""
+        try:
+            if not self._ended and not isinstance(fault, Unreachable):
+                self.cancel()
+                while self._living():
+                    list(self._step())
+                list(self._tidy())
+                self._end()
+        finally:
+            self._workspace.close()
+
+    def _living(self) -> list[PodStage]:
+        return [stage for stage in self._stages if stage.record is None]
+
+    def _install(self) -> Iterator[Event]:
+        if self._store is not None:
+            yield JobLogged(level="INFO", message="sending the input to the bucket")
+            self._store.send()
+        try:
+            self._release.install()
+        except ClaraError as fault:
+            self._journal.blame(str(fault))
+            for stage in self._stages:
+                stage.end("not started", canceled=True)
+                yield self._conclude(stage)
+        self._installed = True
+
+    def _step(self) -> Iterator[Event]:
+        """Look once, act on what is seen, and wait a while."""
+        self._awake.clear()
+        try:
+            self._obey()
+            seen = self._look()
+            yield from self._back()
+            yield from self._follow(seen)
+        except Unreachable as fault:
+            yield from self._bear(fault)
+        if self._living():
+            self._awake.wait(self._tick())
+
+    def _tick(self) -> float:
+        """Return how long to wait: a fiftieth of the job's age, so that a day's job costs the API server little."""
+        age = time.monotonic() - self._started
+        return min(max(self._patience.tick, age / 50), self._patience.slowest_tick)
+
+    def _look(self) -> JobView:
+        job = self._cluster.job(self._plan.job_id)
+        if job is None:
+            return view(self._plan, None, ())
+        pods = self._cluster.pods(job)
+        seen = view(self._plan, job, pods)
+        moment = time.monotonic()
+        if seen.started or moment - self._started < self._patience.unstarted or moment - self._asked_at < 1.0:
+            return seen
+        self._asked_at = moment
+        about = seen.pod or (job.metadata.name if job.metadata is not None else None) or ""
+        if seen.waits_for and self._nodes is None:
+            self._nodes = self._cluster.nodes()
+        return view(self._plan, job, pods, Further(events=self._cluster.events(about), nodes=self._nodes))
+
+    def _follow(self, seen: JobView) -> Iterator[Event]:
+        """Pass on what the stages say, and note who has ended."""
+        if seen.waits_for and seen.trouble is None and not self._told_waiting:
+            self._told_waiting = True
+            yield JobLogged(level="INFO", message=f"the job waits for room: {seen.waits_for}")
+        for stage in self._living():
+            stage.view = seen.containers.get(stage.name, stage.view)
+            for event in stage.read_log(self._cluster, seen.pod):
+                yield self._noted(event)
+            for event in stage.take_for_working():
+                yield self._noted(event)
+        self._judge_trouble(seen.trouble, seen.pod)
+        over = self._is_over(seen)
+        if over and self._store is not None:
+            yield from self._fetch()
+        for stage in self._living():
+            has_ended = stage.view.phase is Phase.ENDED
+            if has_ended and stage.view.exit_code and self._failed_at is None:
+                self._failed_at = time.monotonic()
+            if over or (has_ended and self._may_be_judged(stage)):
+                if not has_ended and self._fatal is None:
+                    stage.end(self._why_gone(), canceled=True)
+                yield self._conclude(stage)
+
+    def _may_be_judged(self, stage: PodStage) -> bool:
+        """Whether all is known of a stage that has ended: a failure, and the result, lie in the bucket first."""
+        return self._store is None or (not stage.view.exit_code and stage is not self._stages[-1])
+
+    def _is_over(self, seen: JobView) -> bool:
+        """Whether nothing of the job runs any more."""
+        running = any(found.phase is Phase.RUNNING for found in seen.containers.values())
+        return not running and (not seen.exists or seen.finished or (self._deleted_with is not None and not seen.pod))
+
+    def _noted(self, event: Event) -> Event:
+        if isinstance(event, StageWorking):
+            self._journal.working(event.stage)
+        return event
+
+    def _conclude(self, stage: PodStage) -> Event:
+        ended = stage.conclude(shared=self._store is None or self._fetched)
+        self._journal.note(ended.record)
+        if stage.failed and self._failed_at is None:
+            self._failed_at = time.monotonic()
+        return ended
+
+    def _why_gone(self) -> str:
+        first = next((stage.name for stage in self._stages if stage.failed), None)
+        return f"ended, since stage {first} failed" if first is not None else "its container is gone"
+
+    def _judge_trouble(self, trouble: Trouble | None, pod: str) -> None:
+        """Give trouble its time; then it ends the job."""
+        moment = time.monotonic()
+        if trouble is None or self._cancels or self._fatal is not None or self._failed_at is not None:
+            return
+        if self._troubled[0] != trouble.kind:
+            self._troubled = (trouble.kind, moment)
+        if moment - self._troubled[1] < trouble.patience:
+            return
+        if trouble.container:
+            trouble = replace(trouble, message=f"{trouble.message}{self._last_word(pod, trouble.container)}")
+        self._fatal = trouble
+        self._journal.blame(f"stage {trouble.stage} failed: {trouble.message}" if trouble.stage else trouble.message)
+        self._journal.status = trouble.status
+        whole = f"the job {trouble.message}" if trouble.message.startswith("took longer") else trouble.message
+        for stage in self._living():
+            if stage.view.phase is Phase.ENDED:
+                continue  # it has its own word
+            if trouble.stage and stage.name != trouble.stage:
+                stage.end(f"ended, since stage {trouble.stage} failed", canceled=True)
+            else:
+                stage.end(whole)
+
+    def _last_word(self, pod: str, container: str) -> str:
+        """Return what a container of ours said last, which is no stage and leaves no lock."""
+        for line in reversed(self._cluster.log(pod, container, seconds=_A_DAY)):
+            try:
+                entry = json.loads(line.partition(" ")[2])
+            except ValueError:
+                continue
+            if isinstance(entry, dict) and entry.get("job") == self._plan.job_id and entry.get("message"):
+                return f": {entry['message']}"
+        return ""
+
+    def _obey(self) -> None:
+        """Delete what must not go on: canceled, in trouble, or behind a failed stage."""
+        moment = time.monotonic()
+        if self._cancels:
+            for stage in self._living():
+                stage.end("canceled", canceled=True)
+        # Those after a failed stage read its lock and stop by themselves; whoever has not by now is ended.
+        patience = self._limits.patience if self._store is None else self._patience.carrying
+        late = self._failed_at is not None and moment - self._failed_at > patience
+        if not (self._cancels or self._fatal is not None or late):
+            return
+        urgency = min(self._cancels, 2)
+        if self._deleted_with is not None and self._deleted_with >= urgency:
+            return
+        job = self._cluster.job(self._plan.job_id)
+        if job is not None:
+            # A pod of which nothing runs has nobody to ask; its node may be busy with an image that does not come.
+            at_once = urgency > 1 or all(stage.view.phase is Phase.ABSENT for stage in self._stages)
+            self._cluster.delete(job, grace=0 if at_once else max(1, round(self._limits.grace)))
+        self._deleted_with = urgency
+
+    # ---------------------------------------------------------------- a cluster that is away
+
+    def _bear(self, fault: Unreachable) -> Iterator[Event]:
+        """Bear that the cluster does not answer, for a while.
+
+        Raises
+        ------
+        Unreachable
+            It has been away for too long, or the user does not want to wait. The job goes on by itself.
+        """
+        moment = time.monotonic()
+        if self._silent_since is None:
+            self._silent_since = self._answered
+            yield JobLogged(level="WARNING", message=f"{fault.message}; the job goes on there, waiting for it")
+        silence = moment - self._silent_since
+        if silence > self._patience.silence or self._cancels > 1:
+            raise Unreachable(
+                f"the cluster has not answered for {silence:.0f} s; job {self._plan.job_id} may go on there",
+                remedy="Run the same command again when it is back: it finds the job",
+            ) from fault
+
+    def _back(self) -> Iterator[Event]:
+        self._answered = time.monotonic()
+        if self._silent_since is not None:
+            away, self._silent_since = self._answered - self._silent_since, None
+            yield JobLogged(level="INFO", message=f"the cluster answers again, after {away:.0f} s")
+
+    # ---------------------------------------------------------------- its end
+
+    def _fetch(self) -> Iterator[Event]:
+        if self._store is None or not self._installed:
+            return
+        yield JobLogged(level="INFO", message="fetching the result from the bucket")
+        try:
+            self._store.fetch()
+            self._fetched = True
+        except ClaraError as fault:
+            self._journal.blame(f"the result cannot be fetched: {fault}")
+            for stage in self._living():
+                stage.end("its result cannot be fetched")
+
+    def _tidy(self) -> Iterator[Event]:
+        """Remove the release; one that cannot be removed now is removed before the same job runs again."""
+        if self._keep and self._deleted_with is None:
+            yield JobLogged(level="INFO", message="The release is kept in the cluster, to look at")
+            return
+        try:
+            self._release.uninstall()
+            if self._store is not None:
+                self._store.remove()
+            if self._cancels:
+                self._wait_until_gone()  # who canceled a job wants to know that it is over
+        except ClaraError as fault:
+            yield JobLogged(level="WARNING", message=f"something of the job is left: {fault}")
+
+    def _end(self) -> JobEnded:
+        self._ended = True
+        return JobEnded(job=self._journal.end(canceled=self._cancels > 0))
+
+
+def _is_unfinished(payload: Payload) -> bool:
+    """Whether the record of the job says that nobody has seen its end."""
+    try:
+        recorded = json.loads(payload.job.read_text(encoding="utf-8"))
+        return bool(recorded["state"] == JobState.RUNNING)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _instance(job: ClusterJob) -> str:
+    labels = (job.metadata.labels if job.metadata is not None else None) or {}
+    return str(labels.get("app.kubernetes.io/instance", "RELEASE"))
