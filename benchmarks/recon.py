@@ -270,7 +270,7 @@ def _whole_fdk(views: Image, geometry: ScanGeometry, like: object) -> None:
     """Reconstruct as rtkfdk does, from views in memory."""
     kit = toolkit()
     detector = geometry.detector
-    image = kit.itk.image_view_from_array(views)
+    image = kit.arrays.GetImageViewFromArray(views)
     image.SetSpacing([detector.column_spacing, detector.row_spacing, 1.0])
     image.SetOrigin(
         [-detector.central_column * detector.column_spacing, -detector.central_row * detector.row_spacing, 0.0]

@@ -17,6 +17,7 @@ from clara_wf.chart.scaffold import code_files
 from clara_wf.containers.archive import save_image
 from clara_wf.containers.images import Built, find_image
 from clara_wf.containers.recipe import DIGEST_LABEL, read_recipe
+from clara_wf.model.errors import UsageError
 from clara_wf.phantom.dicom_series import write_ct_series
 from clara_wf.phantom.patient import EVERYDAY, make_phantom
 
@@ -61,6 +62,7 @@ def test_licences_are_in_the_image_and_tests_are_not(image: Built, builder: Buil
     places = json.loads(builder.run(image.image, "python", "-c", script))
     numpy = [place for place in places if place.startswith("numpy-") and place.endswith("LICENSE.txt")]
     assert numpy
+    assert "Apache License" in builder.run(image.image, "cat", "/opt/clara-wf/source/LICENSE")
     assert not [place for place in places if "/tests/" in place and place.endswith(".py")]
     assert not [place for place in places if place.endswith((".pyi", ".pyx"))]
 
@@ -167,6 +169,21 @@ def test_a_stage_of_one_s_own_builds_on_the_reader_s_image(
 
     run_stage(builder, built, "stage_hand_on", source, target)
     assert (target / "a.txt").read_text() == "a"
+
+
+def test_a_base_with_another_python_is_refused(builder: Builder, tmp_path: Path, forget: Callable[[str], None]) -> None:
+    name = f"{REPOSITORY}/other-python:0.1.0"
+    forget(name)
+    folder = tmp_path / "other-python"
+    folder.mkdir()
+    (folder / "python").write_text("#!/bin/sh\necho 3.12\n")
+    (folder / "Dockerfile").write_text("ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nCOPY python /opt/\nENV PATH=/opt:$PATH\n")
+    (folder / "python").chmod(0o755)
+    other = builder.build_recipe(read_recipe(folder), name)
+
+    (folder / "requirements.lock").write_text("numpy==2.4.6 --hash=sha256:0\n")
+    with pytest.raises(UsageError, match=r"other-python:0\.1\.0 has Python 3\.12, and the packages are for 3\.11"):
+        builder.build_recipe(read_recipe(folder), name, base=other.image)
 
 
 def test_an_archive_has_the_name_that_a_cluster_looks_for(builder: Builder, reader: Built, tmp_path: Path) -> None:

@@ -58,6 +58,20 @@ def names_in(file: Path) -> Iterator[str]:
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
             yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("images", IMAGES, ids=lambda folder: folder.name)
+def test_no_list_removes_what_a_module_imports(images: Path, tmp_path: Path) -> None:
+    recipe = read_recipe(images, common=ROOT / "images/prune.txt")
+    assert recipe.packages is not None
+    names = {name for file in recipe.source.values() if file.suffix == ".py" for name in names_in(file)}
+    places = {f"{name.replace('.', '/')}/__init__.py" for name in names if not name.startswith("clara_wf")}
+    for place in places:
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / place).touch()
+    prune(tmp_path, (*recipe.packages.common, *recipe.packages.patterns))
+    assert {file.relative_to(tmp_path).as_posix() for file in tmp_path.rglob("*.py")} == places
 
 
 @pytest.mark.parametrize("images", IMAGES, ids=lambda folder: folder.name)

@@ -244,5 +244,5 @@ def test_a_cone_agrees_with_the_toolbox_s_own_fdk() -> None:
     whole.SetInput(1, stack.view)
     whole.SetGeometry(scan(geometry))
     whole.Update()
-    theirs = kit.itk.array_from_image(whole.GetOutput())[::-1].transpose(1, 0, 2)
+    theirs = kit.arrays.GetArrayViewFromImage(whole.GetOutput())[::-1].transpose(1, 0, 2)
     assert np.sqrt(((ours - theirs) ** 2).mean() / (theirs**2).mean()) < 1e-3

@@ -77,7 +77,7 @@ class Bench:
         ]
         return found + ["PersistentVolume" for _ in self.client.list(PersistentVolume, labels=labels)]
 
-    def wait_until_gone(self, seconds: float = 20) -> None:
+    def wait_until_gone(self, seconds: float = 60) -> None:
         wait_for(lambda: not self.objects(), seconds)
 
     def wait_until_running(self, stage: str) -> None:

@@ -13,6 +13,7 @@ from clara_wf import __version__
 from clara_wf.cli import (
     build,
     cluster,
+    export,
     model_add,
     model_test,
     models,
@@ -61,6 +62,7 @@ models.app.command("test")(model_test.test_model)
 models.app.command("configure")(serve.configure)
 app.add_typer(models.app, name="model", rich_help_panel=_RUN)
 app.add_typer(trtis.app, name="trtis", rich_help_panel=_RUN)
+app.add_typer(export.app, name="export", rich_help_panel=_RUN)
 app.command("init", rich_help_panel=_MORE)(workspace.init)
 app.command("phantom", rich_help_panel=_MORE)(phantom.phantom)
 app.command("doctor", rich_help_panel=_MORE)(doctor)

@@ -131,15 +131,15 @@ def _write_context(targets: list[Target], folder: Path, base_image: str | None) 
 
 
 def _revision(folder: Path) -> str | None:
-    """Return the commit of a recipe in a checkout, unless something there differs from it."""
-    git = shutil.which("git")
-    if git is None:
+    """Return the commit of the checkout that a recipe lies in, unless code or recipes there differ from it."""
+    git, root = shutil.which("git"), folder.parents[1]
+    if git is None or not (root / ".git").exists():
         return None
     answers = [
         subprocess.run(
-            [git, "-C", folder, *command], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
+            [git, "-C", root, *command], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
         )
-        for command in (("rev-parse", "HEAD"), ("status", "--porcelain", "--", ":/src", ":/images"))
+        for command in (("rev-parse", "HEAD"), ("status", "--porcelain", "--", "src", "images"))
     ]
     if any(answer.returncode for answer in answers) or answers[1].stdout.strip():
         return None

@@ -66,8 +66,8 @@ def plan(workspace: Workspace, names: Sequence[str], workflow: str | None) -> li
         if folder is None:
             if names:
                 raise UsageError(
-                    f"stage '{name}' has no {_IMAGES}/{name}/{DOCKERFILE}",
-                    remedy=f"Its image {image} comes from elsewhere, or write one",
+                    f"stage '{name}' has no {_IMAGES}/{name}/{DOCKERFILE}: its image {image} comes from elsewhere",
+                    remedy="Write one to build it here",
                 )
             remark(f"{name}: its image {image} comes from elsewhere; it is left alone")
             continue

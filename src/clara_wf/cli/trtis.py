@@ -12,25 +12,26 @@ from clara_wf.chart.helm import find_helm
 from clara_wf.chart.workspace import shipped_charts
 from clara_wf.cli.cluster import reach
 from clara_wf.cli.names import Commands
+from clara_wf.cli.runner import NamespaceOption
 from clara_wf.cli.terminal import Json, print_json, remark, results, show
 from clara_wf.cli.workspace import Places, places
 from clara_wf.model.errors import LackError, UsageError
 
 if TYPE_CHECKING:  # loaded by the commands that need them
+    from lightkube import Client
+
     from clara_wf.trtis.state import Server
     from clara_wf.trtis.status import ModelRow
 
 RELEASE = "trtis"
 LOCK_FILE = "requirements-trtis.lock"
 _NAMESPACE = "default"
+#: Seconds that a cluster may take to pull the image and load the models.
+_READY_S = 600.0
 
 RunnerOption = Annotated[
     Literal["process", "kubernetes"],
     typer.Option("--runner", help="A process of this machine, or the cluster that KUBECONFIG names."),
-]
-NamespaceOption = Annotated[
-    str | None,
-    typer.Option("--namespace", "-n", help="Namespace of the cluster (default: default)."),
 ]
 
 app = typer.Typer(cls=Commands, no_args_is_help=True, help="Look at the inference server on this machine.")
@@ -50,15 +51,21 @@ def install_trtis(
     runner: RunnerOption = "process",
     namespace: NamespaceOption = None,
     gpus: Annotated[int, typer.Option(min=0, help="GPUs for the server in the cluster.")] = 0,
+    image: Annotated[
+        str | None,
+        typer.Option(metavar="REPOSITORY:TAG", help="The server's image in the cluster (default: the chart's)."),
+    ] = None,
 ) -> None:
     """Install the inference server (Triton) and start it: on this machine, or in a cluster."""
     where = places()
     if runner == "kubernetes":
         if port is not None:
             raise UsageError("--port is for a server on this machine", remedy="Set service.httpPort in charts/trtis")
-        _install_into_cluster(where, namespace or _NAMESPACE, gpus)
+        _install_into_cluster(where, namespace or _NAMESPACE, gpus, image)
         return
     _refuse_cluster_options(namespace)
+    if image is not None:
+        raise UsageError("--image is for a cluster", remedy="Add --runner kubernetes, or leave it out")
     if gpus:
         raise UsageError("the server on this machine computes on the processor", remedy="Leave --gpus out")
     server = _start(where, port)
@@ -177,25 +184,42 @@ def _refuse_cluster_options(namespace: str | None) -> None:
         raise UsageError("--namespace is for a cluster", remedy="Add --runner kubernetes, or leave it out")
 
 
-def _install_into_cluster(where: Places, namespace: str, gpus: int) -> None:
+def _install_into_cluster(where: Places, namespace: str, gpus: int, image: str | None) -> None:
     from clara_wf.inference.repository import list_models
     from clara_wf.inference.serving import ensure_served, read_serving
 
-    reach(namespace)
+    client = reach(namespace)
+    where.models.mkdir(parents=True, exist_ok=True)
     ensure_served(where.models, say=remark)
     by_python = [name for name in list_models(where.models) if read_serving(where.models / name).backend == "python"]
-    if by_python:
-        remark(f"The server's image needs OpenVINO for {', '.join(by_python)}: see {where.workspace.trtis}/values.yaml")
-    values = {"models": {"hostPath": str(where.models.absolute())}, "gpus": gpus}
-    find_helm().install(RELEASE, where.workspace.trtis, values, namespace=namespace)
-    print(
-        f"TRTIS is installed as release '{RELEASE}': {RELEASE}.{namespace}:8000 (HTTP), :8001 (gRPC), :8002 (metrics)"
-    )
+    if by_python and image is not None:
+        remark(f"{', '.join(by_python)} need OpenVINO in {image}; see docs/inference-server.md")
+    values: dict[str, Any] = {"models": {"hostPath": str(where.models.absolute())}, "gpus": gpus}
+    if image is not None:
+        repository, _, tag = image.rpartition(":")
+        if not repository or "/" in tag:
+            raise UsageError(f"--image {image} is not REPOSITORY:TAG")
+        values["image"] = {"repository": repository, "tag": tag}
+    remark(f"waiting until TRTIS is ready, {_READY_S / 60:.0f} min at most")
+    find_helm().install(RELEASE, where.workspace.trtis, values, namespace=namespace, timeout=_READY_S)
+    show(f"TRTIS is installed as release '{RELEASE}' in namespace {namespace}")
+    where_it_is = f"{RELEASE}.{namespace}:8000 (HTTP), :8001 (gRPC), :8002 (metrics)"
+    show(f"TRTIS runs at: {where_it_is}; {_address(client, namespace)}")
+    show(f"Use it:        clara-wf test organ-seg --runner kubernetes --trtis {RELEASE}.{namespace}:8000")
+
+
+def _address(client: Client, namespace: str) -> str:
+    """Say at which address the Service answers, for where names of the cluster mean nothing."""
+    from lightkube.resources.core_v1 import Service
+
+    service = client.get(Service, RELEASE, namespace=namespace)
+    address = service.spec.clusterIP if service.spec is not None else None
+    return f"its address is {address}" if address else "it has no address yet"
 
 
 def _uninstall_from_cluster(namespace: str) -> None:
     reach(namespace)
     if find_helm().uninstall(RELEASE, namespace=namespace):
-        print(f"TRTIS is uninstalled: release '{RELEASE}'")
+        show(f"TRTIS is uninstalled: release '{RELEASE}'")
     else:
         remark(f"TRTIS is not installed: there is no release '{RELEASE}' in namespace {namespace}")

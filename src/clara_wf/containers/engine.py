@@ -48,6 +48,7 @@ class Engine:
                 check=False,
                 timeout=timeout,
                 stdin=subprocess.DEVNULL,
+                start_new_session=True,  # Ctrl-C is for us to obey, and for no `rm` that tidies up behind it
             )
         except subprocess.TimeoutExpired as exc:
             raise EngineFailed(f"`{self.kind} {arguments[0]}` did not answer within {timeout:g} s") from exc

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
-from scipy import ndimage
 
 from clara_wf.imaging.record import Label, Verdict, VolumeRecord
+from clara_wf.imaging.regions import eroded, largest_region, opened
 from clara_wf.imaging.volume import Volume
 
 #: HU window for soft tissue.
@@ -156,17 +156,15 @@ def _shown(
     """Return what to show along L, P and S: the largest thing in the axial slice with some air around, and all of S."""
     across, along, through = axes
     bright = _plane(array, across, along, through.axis, centre[through.axis]) > threshold
-    things, count = ndimage.label(ndimage.binary_opening(bright))
-    shown = []
-    if count:
-        sizes = np.bincount(things.ravel())
-        sizes[0] = 0
-        rows, columns = ndimage.find_objects((things == sizes.argmax()).astype(np.uint8))[0]
+    largest = largest_region(opened(bright))
+    if largest is None:
+        shown = [(0, array.shape[axis.axis]) for axis in (across, along)]
+    else:
+        rows, columns = largest
+        shown = []
         for part, axis in ((columns, across), (rows, along)):
             air = round(_AIR_MM / axis.spacing)
             shown.append((max(part.start - air, 0), min(part.stop + air, array.shape[axis.axis])))
-    else:
-        shown = [(0, array.shape[axis.axis]) for axis in (across, along)]
     return [*shown, (0, array.shape[through.axis])]
 
 
@@ -195,8 +193,7 @@ def _contour(mask: Image.Image) -> NDArray[np.bool_]:
     inside = np.asarray(mask) >= 128
     core = inside.copy()
     for _ in range(_OVERSAMPLING + 1):
-        padded = np.pad(core, 1)
-        core = core & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+        core = eroded(core)
     return inside & ~core
 
 

@@ -99,7 +99,7 @@ def _count(text: str) -> int:
 
 
 def prepare(context: StageContext) -> None:
-    """Import RTK, which takes ten seconds, while the stages before still work."""
+    """Load RTK, which takes two to three seconds, while the stages before still work."""
     context.log.debug("loading RTK")
     toolkit()
 

@@ -87,6 +87,6 @@ def iterative(read: Reader, geometry: ScanGeometry, grid: Grid, options: Options
     solver.SetPerformWaveletsSpatialDenoising(False)
     solver.Update()
     result = volume_image(grid, float(geometry.axial[0]))
-    result.array[...] = kit.itk.array_view_from_image(solver.GetOutput())[:, beside:-beside]
+    result.array[...] = kit.arrays.GetArrayViewFromImage(solver.GetOutput())[:, beside:-beside]
     progress(1.0)
     return result

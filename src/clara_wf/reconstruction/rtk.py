@@ -1,17 +1,19 @@
 """The Reconstruction Toolkit (RTK) as the other modules here need it.
 
 RTK's fixed frame has the axis of rotation as y: its x, y, z are ours x, z, -y. Its volumes are therefore arrays
-``[-y, z, x]``. Importing it takes about ten seconds, which is why a stage does it while others still work.
+``[-y, z, x]``. Loading it takes two to three seconds, which is why a stage does it while others still work.
 
 Source: RTK, openrtk.org; S. Rit et al., J. Phys.: Conf. Ser. 489 (2014) 012079.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -27,26 +29,76 @@ Floats = NDArray[np.float32]
 _ANY_DISTANCE = 1000.0
 
 
+#: An image of 32-bit floats in three dimensions, as it is written in the names of classes.
+_IMAGE = "IF3"
+#: What is loaded before it is needed: not in the middle of the work.
+_NEEDED = (
+    "DisplacedDetectorForOffsetFieldOfViewImageFilter",
+    "FDKBackProjectionImageFilter",
+    "FDKWeightProjectionFilter",
+    "FFTRampImageFilter",
+    "ParkerShortScanImageFilter",
+    "RegularizedConjugateGradientConeBeamReconstructionFilter",
+    "ThreeDCircularProjectionGeometry",
+)
+
+
+@dataclass(frozen=True)
+class Template:
+    """A class of ITK's or RTK's that there is for several types."""
+
+    module: ModuleType
+    name: str
+
+    def __getitem__(self, types: object) -> Any:  # noqa: ANN401 - RTK has no types
+        """Return it for the types that its name ends with."""
+        return getattr(self.module, self.name + "".join(map(str, types if isinstance(types, tuple) else (types,))))
+
+
+class Classes:
+    """The classes of a toolkit, each loaded when it is asked for.
+
+    `itk.RTK` would load all that RTK was built on, to know every class for every type: 49 libraries of 0.9 GB, in ten
+    seconds. A class from its own module needs the library that it is in, and those of the classes that it derives from.
+    """
+
+    def __init__(self, prefix: str) -> None:
+        self._prefix = prefix
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401
+        whole = self._prefix + name
+        module = _module(whole)
+        found = getattr(module, whole, None) or Template(module, whole)
+        setattr(self, name, found)
+        return found
+
+
 @dataclass(frozen=True, kw_only=True)
 class Toolkit:
-    """RTK's classes for 32-bit floats."""
+    """RTK's classes, and ITK's that they work with."""
 
-    itk: Any
-    rtk: Any
-    image: Any  # itk.Image[float, 3]
+    itk: Classes
+    rtk: Classes
+    image: str  # the type of an image of 32-bit floats in three dimensions
+    arrays: Any  # between such an image and an array: GetImageViewFromArray, GetArrayViewFromImage
 
 
 @cache
 def toolkit() -> Toolkit:
-    """Import RTK, once."""
-    import itk
-    from itk import RTK
-
+    """Load RTK, once."""
+    # A Fourier transform is made by whichever factory has registered one; nobody else registers it.
+    _module("itkVnlFFTImageFilterInitFactory").itkVnlFFTImageFilterInitFactory.RegisterFactories()
     threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    itk.MultiThreaderBase.SetGlobalDefaultNumberOfThreads(threads)
-    # It is loaded when something in it is asked for first: not in the middle of the work.
-    RTK.FDKBackProjectionImageFilter  # noqa: B018
-    return Toolkit(itk=itk, rtk=RTK, image=itk.Image[itk.F, 3])
+    _module("ITKCommonBase").itkMultiThreaderBase.SetGlobalDefaultNumberOfThreads(threads)
+    found = Toolkit(itk=Classes("itk"), rtk=Classes("rtk"), image=_IMAGE, arrays=Classes("itk").PyBuffer[_IMAGE])
+    for name in _NEEDED:
+        getattr(found.rtk, name)
+    return found
+
+
+def _module(name: str) -> ModuleType:
+    """Return the module of one class."""
+    return importlib.import_module(f"itk.{name}Python")
 
 
 def scan(geometry: ScanGeometry) -> Any:  # noqa: ANN401 - RTK has no types
@@ -70,9 +122,10 @@ class Image:
     view: Any = field(init=False)  # the image
 
     def __post_init__(self) -> None:
-        itk = toolkit().itk
+        kit = toolkit()
+        itk = kit.itk
         self.array = np.ascontiguousarray(self.array, dtype=np.float32)
-        self.view = itk.image_view_from_array(self.array)
+        self.view = kit.arrays.GetImageViewFromArray(self.array)
         region = itk.ImageRegion[3]()
         index, size = itk.Index[3](), itk.Size[3]()
         for axis, (start, length) in enumerate(zip((0, 0, self.first), reversed(self.array.shape), strict=True)):
@@ -120,7 +173,8 @@ def ramp(weighted: Any, options: Options, *, finer: int = 1) -> Any:  # noqa: AN
     those of the projections.
     """
     kind, cutoff = options.filter, options.cutoff / finer
-    found = toolkit().rtk.FFTRampImageFilter.New(weighted)
+    kit = toolkit()
+    found = kit.rtk.FFTRampImageFilter[kit.image, kit.image, "D"].New(weighted)
     match kind:
         case Filter.RAMP if options.cutoff < 1:
             found.SetRamLakCutFrequency(cutoff)

@@ -278,7 +278,9 @@ class KubernetesRun:
             has_ended = stage.view.phase is Phase.ENDED
             if has_ended and stage.view.exit_code and self._failed_at is None:
                 self._failed_at = time.monotonic()
-            if over or (has_ended and self._may_be_judged(stage)):
+            # What cannot start is told at once; the others are still given their time.
+            never = self._fatal is not None and self._fatal.stage == stage.name and stage.view.phase is Phase.ABSENT
+            if over or never or (has_ended and self._may_be_judged(stage)):
                 if not has_ended and self._fatal is None:
                     stage.end(self._why_gone(), canceled=True)
                 yield self._conclude(stage)
