@@ -40,7 +40,6 @@ from clara_wf.chart.render import job_values, plan_job, render
 from clara_wf.chart.request import JobRequest
 from clara_wf.model.events import StageEnded, StageWorking
 from clara_wf.model.plan import Plan
-from clara_wf.runners import cluster_state
 from clara_wf.runners.kubernetes import Cluster, KubernetesRun, KubernetesRunner
 from clara_wf.runners.sharing import share_folders, stage_user
 
@@ -287,8 +286,6 @@ def _environment(made: Bench) -> Mapping[str, str]:
 
 def queue(made: Bench) -> None:
     """Print how many jobs a minute get through."""
-    # Jobs that wait for room are what is measured here; the runner ends those that wait for longer than seconds.
-    cluster_state._NODE_PATIENCE = 3600.0  # noqa: SLF001
     orders = [made.request(at_once=AT_ONCE) for _ in range(JOBS)]
     plans = [made.plan(request) for request in orders]
     runs = [made.run(plan, made.release(request)) for plan, request in zip(plans, orders, strict=True)]

@@ -261,7 +261,10 @@ class KubernetesRun:
 
     def _follow(self, seen: JobView) -> Iterator[Event]:
         """Pass on what the stages say, and note who has ended."""
-        if seen.waits_for and seen.trouble is None and not self._told_waiting:
+        if seen.started and seen.trouble is None:
+            self._troubled = ("", 0.0)
+        # Not before the nodes were asked whether any of them could ever take it.
+        if seen.waits_for and seen.trouble is None and self._asked_at and not self._told_waiting:
             self._told_waiting = True
             yield JobLogged(level="INFO", message=f"the job waits for room: {seen.waits_for}")
         for stage in self._living():
@@ -413,6 +416,8 @@ class KubernetesRun:
             return
         try:
             self._release.uninstall()
+            # Also a pod that somebody has parted from its Job, which goes on alone.
+            self._cluster.clear(self._plan.job_id)
             if self._store is not None:
                 self._store.remove()
             if self._cancels:
