@@ -314,7 +314,7 @@ def test_annotations_that_lead_nowhere(
 def test_an_annotation_that_contradicts_the_volume(chart: Path, helm: Helm, job: Make) -> None:
     rendered = read_manifests(helm.render(chart, "x", job("ai-only").values()), chart)
     rendered[0].body["metadata"]["annotations"]["clara-workflow/payload"] = "/elsewhere"
-    with pytest.raises(ChartError, match="clara-workflow/payload is not what the volume 'payload' mounts"):
+    with pytest.raises(ChartError, match="clara-workflow/payload is not what volume 'payload' mounts"):
         read_plan(rendered, chart)
 
 

@@ -56,7 +56,7 @@ def test_a_job_that_runs(plan: Plan) -> None:
 
 
 def test_the_end_of_a_job(plan: Plan) -> None:
-    assert view(plan, job({"type": "Complete", "status": "True"}), [pod(container("one"))]).succeeded
+    assert view(plan, job({"type": "Complete", "status": "True"}), [pod(container("one"))]).finished
     # Newer clusters say first that it will be complete, and later that it is.
     early = view(plan, job({"type": "SuccessCriteriaMet", "status": "True"}), [pod(container("one"))])
     assert not early.finished
@@ -143,6 +143,14 @@ def test_a_cluster_that_refuses_the_pod(plan: Plan) -> None:
     trouble = view(plan, job(), [], Further(events=[refused])).trouble
     assert trouble.message.startswith("the cluster refuses its pod: ")
     assert 'violates PodSecurity "restricted:latest"' in trouble.message
+
+
+def test_a_quota_is_waited_for(plan: Plan) -> None:
+    refused = {"metadata": {"name": "e"}, "involvedObject": {}, "reason": "FailedCreate"}
+    refused["message"] = 'Error creating: pods "j-x" is forbidden: exceeded quota: cpu, requested: 2'
+    seen = view(plan, job(), [], Further(events=[Event.from_dict(refused)]))
+    assert seen.trouble is None
+    assert seen.waits_for.endswith("exceeded quota: cpu, requested: 2")
 
 
 def test_a_mount_that_fails_is_told_after_a_while(plan: Plan) -> None:

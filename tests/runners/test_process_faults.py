@@ -118,15 +118,14 @@ def test_a_stage_over_its_memory_limit_is_ended(make_plan):
     plan = make_plan({"one": hog}, resources=Resources(memory=150 * 2**20))
     events = carry_out(plan)
     record = events[-1].job.stages[0]
-    assert record.message.startswith("used 0."), record
-    assert record.message.endswith("GiB of memory, more than its limit of 0.15 GiB")
+    assert record.message.startswith("ran out of memory: its limit is 0.15 GiB, it had used 0."), record
     assert record.peak_bytes > 150 * 2**20
 
 
 def test_the_memory_of_a_stages_children_counts(make_plan):
     child = "hold = bytearray(2**20) * 300; import time; time.sleep(60)"
     plan = make_plan({"one": f"subprocess.run([sys.executable, '-c', {child!r}])"}, resources=Resources(memory=2**28))
-    assert "more than its limit of 0.25 GiB" in fault_of(plan)
+    assert "ran out of memory: its limit is 0.25 GiB" in fault_of(plan)
 
 
 def test_mapped_files_do_not_count_against_the_limit(make_plan, tmp_path):

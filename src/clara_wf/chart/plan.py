@@ -12,13 +12,12 @@ from typing import Any
 
 from clara_wf.chart.container import read_container
 from clara_wf.chart.manifest import Manifest
-from clara_wf.chart.volumes import PAYLOAD, PAYLOAD_VOLUME, STORAGE, read_volumes
+from clara_wf.chart.volumes import PAYLOAD_VOLUME, STORAGE, read_volumes
 from clara_wf.model.errors import ChartError
-from clara_wf.model.plan import Plan, StagePlan
+from clara_wf.model.plan import JOB_LABEL, PAYLOAD_ANNOTATION, Plan, StagePlan
 
 WORKFLOW_LABEL = "clara-workflow/workflow"
 WORKFLOW_ID = "clara-workflow/workflow-id"
-JOB_LABEL = "clara-workflow/job-id"
 
 #: The job's folder in the bucket, and the bucket's server.
 STORE = "clara-workflow/store"
@@ -67,9 +66,9 @@ def read_plan(manifests: Sequence[Manifest], chart: Path) -> Plan:
     payload = volumes.get(PAYLOAD_VOLUME)
     if payload is None or payload.host is None:
         faults.append(f"volumes: no volume '{PAYLOAD_VOLUME}' that lies on the host")
-    elif annotations.get(PAYLOAD, str(payload.host)) != str(payload.within or payload.host):
+    elif annotations.get(PAYLOAD_ANNOTATION, str(payload.host)) != str(payload.within or payload.host):
         faults.append(
-            f"metadata.annotations: {PAYLOAD} is not what the volume '{PAYLOAD_VOLUME}' mounts: {payload.host}"
+            f"metadata.annotations: {PAYLOAD_ANNOTATION} is not what volume '{PAYLOAD_VOLUME}' mounts: {payload.host}"
         )
     faults += [f"metadata.labels: no '{key}'" for key in (WORKFLOW_LABEL, JOB_LABEL) if key not in labels]
     faults += [f"metadata.annotations: no '{key}'" for key in (WORKFLOW_ID,) if key not in annotations]

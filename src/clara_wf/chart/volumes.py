@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from clara_wf.chart.manifest import Manifest
+from clara_wf.model.plan import PAYLOAD_ANNOTATION
 
 #: The pod's volume that holds the payload.
 PAYLOAD_VOLUME = "payload"
@@ -19,7 +20,6 @@ PAYLOAD_VOLUME = "payload"
 MODELS_VOLUME = "models"
 
 #: Annotations of the Job: where clara-wf sees the payload and the models, and where a cluster has the payload.
-PAYLOAD = "clara-workflow/payload"
 MODELS = "clara-workflow/models"
 STORAGE = "clara-workflow/storage"
 #: Each way of storing a payload; whether the volume is the job's own folder, or one that holds the folders of many.
@@ -85,7 +85,7 @@ def _annotated(annotations: Mapping[str, Any], faults: list[str]) -> dict[str, V
     if storage not in STORAGES:
         faults.append(f"metadata.annotations: {STORAGE} is '{storage}', not one of {', '.join(STORAGES)}")
     elif storage != "hostPath":
-        payload = _folder(PAYLOAD, annotations, faults)
+        payload = _folder(PAYLOAD_ANNOTATION, annotations, faults)
         if payload is not None:
             many = STORAGES[storage]
             volumes[PAYLOAD_VOLUME] = Volume(host=payload.parent if many else payload, within=payload if many else None)

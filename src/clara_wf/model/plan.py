@@ -10,6 +10,10 @@ from clara_wf.model.errors import ChartError
 
 #: Every variable of the stage contract begins with this.
 PREFIX = "NVIDIA_CLARA_"
+#: The label by which all objects of a job are found in a cluster.
+JOB_LABEL = "clara-workflow/job-id"
+#: The annotation by which a Job says where this machine sees its payload.
+PAYLOAD_ANNOTATION = "clara-workflow/payload"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,10 +13,11 @@ from lightkube.resources.core_v1 import Event, Node, PersistentVolume, Persisten
 from lightkube.types import CascadeType
 
 from clara_wf.model.errors import LackError
+from clara_wf.model.plan import JOB_LABEL
 
-#: The label that the chart gives the Job and its pod.
-JOB_ID = "clara-workflow/job-id"
 #: Answers that another try, unchanged, may mend: too many requests, and a server that is in trouble.
+#: What whoever asks reads for itself: wrong at this moment, not there.
+_EXPECTED = {400, 404}
 _TRANSIENT = {429, 500, 502, 503, 504}
 
 
@@ -44,7 +45,7 @@ class Cluster:
     def job(self, job_id: str) -> Job | None:
         """Return the Job that carries out the job of this id; None if there is none."""
         with _translated():
-            found = list(self._client.list(Job, namespace=self.namespace, labels={JOB_ID: job_id}))
+            found = list(self._client.list(Job, namespace=self.namespace, labels={JOB_LABEL: job_id}))
         return found[0] if found else None
 
     def pods(self, job: Job) -> list[Pod]:
@@ -66,16 +67,29 @@ class Cluster:
             found = list(wanted)
         return sorted(found, key=lambda event: str(event.lastTimestamp or event.eventTime or ""))
 
+    def node_addresses(self) -> list[str] | None:
+        """Return the names and addresses of all nodes; None where the user may not know them."""
+        nodes = self._nodes()
+        if nodes is None:
+            return None
+        statuses = [node.status for node in nodes if node.status is not None]
+        return [found.address for status in statuses for found in status.addresses or []]
+
     def nodes(self) -> list[dict[str, str]] | None:
         """Return what each node has for pods, by resource; None where the user may not know that."""
-        try:
-            with _translated():
-                nodes = list(self._client.list(Node))
-        except Unreachable:
-            raise
-        except LackError:
+        nodes = self._nodes()
+        if nodes is None:
             return None
         return [dict(node.status.allocatable or {}) if node.status is not None else {} for node in nodes]
+
+    def _nodes(self) -> list[Node] | None:
+        try:
+            with _translated():
+                return list(self._client.list(Node))
+        except Unreachable:
+            raise
+        except LackError:  # not everybody may list what belongs to no namespace
+            return None
 
     def log(self, pod: str, container: str, *, seconds: int) -> Sequence[str]:
         """Return what a container wrote within the last seconds, each line after the moment at which it was written.
@@ -102,11 +116,14 @@ class Cluster:
             self._client.delete(Job, job.metadata.name, namespace=self.namespace, cascade=CascadeType.FOREGROUND)
         self._delete_pods(self.pods(job), grace)
 
-    def clear(self, job_id: str) -> None:
-        """Delete the pods that somebody left behind without their Job."""
+    def clear(self, job_id: str, *, grace: int) -> None:
+        """Delete the pods of a job, with or without their Job; containers are given `grace` seconds."""
         with _translated():
-            pods = list(self._client.list(Pod, namespace=self.namespace, labels={JOB_ID: job_id}))
-        self._delete_pods(pods, 0)
+            pods = list(self._client.list(Pod, namespace=self.namespace, labels={JOB_LABEL: job_id}))
+        # Without a grace a pod is gone from the list before its containers are. Where none has started, nobody has to
+        # be waited for, while a node that is busy with an image which does not come would let one wait.
+        for pod in pods:
+            self._delete_pods([pod], grace if _has_started(pod) else 0)
 
     def _delete_pods(self, pods: Sequence[Pod], grace: int) -> None:
         for pod in pods:
@@ -119,12 +136,22 @@ class Cluster:
         kinds = []
         for kind in (Job, Pod, PersistentVolumeClaim):
             with _translated():
-                if list(self._client.list(kind, namespace=self.namespace, labels={JOB_ID: job_id})):
+                if list(self._client.list(kind, namespace=self.namespace, labels={JOB_LABEL: job_id})):
                     kinds.append(kind.__name__)
-        with contextlib.suppress(LackError), _translated():  # not everybody may list what belongs to no namespace
-            if list(self._client.list(PersistentVolume, labels={JOB_ID: job_id})):
-                kinds.append(PersistentVolume.__name__)
+        try:
+            with _translated():
+                if list(self._client.list(PersistentVolume, labels={JOB_LABEL: job_id})):
+                    kinds.append(PersistentVolume.__name__)
+        except Unreachable:
+            raise
+        except LackError:  # not everybody may list what belongs to no namespace
+            return kinds
         return kinds
+
+
+def _has_started(pod: Pod) -> bool:
+    statuses = (pod.status.containerStatuses if pod.status is not None else None) or []
+    return any(found.state is not None and found.state.waiting is None for found in statuses)
 
 
 def _owners(pod: Pod) -> set[str]:
@@ -153,6 +180,8 @@ def _translated() -> Iterator[None]:
             raise LackError(
                 f"the cluster refuses: {fault.status.message}", remedy="Check the rights of the user in KUBECONFIG"
             ) from fault
-        raise
+        if fault.status.code in _EXPECTED:
+            raise
+        raise LackError(f"the cluster answers {fault.status.code}: {fault.status.message}") from fault
     except httpx.HTTPError as fault:
         raise Unreachable("the cluster does not answer", remedy="Check KUBECONFIG and that it is up") from fault

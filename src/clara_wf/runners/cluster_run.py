@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -23,14 +23,17 @@ from clara_wf.model.payload import Payload
 from clara_wf.model.plan import Plan
 from clara_wf.model.states import JobState
 from clara_wf.runners.cluster import Cluster, Unreachable
+from clara_wf.runners.cluster_patience import ClusterLimits, Silence, TroubleClock
 from clara_wf.runners.cluster_state import Further, JobView, Phase, Trouble, same_work, view
 from clara_wf.runners.journal import Journal
 from clara_wf.runners.limits import Limits
 from clara_wf.runners.pod_stage import PodStage
 from clara_wf.runners.sharing import share_folders
-from clara_wf.runners.workspace import Workspace, faults_of
+from clara_wf.runners.workspace import Workspace, faults_of, unwritable
 
 _A_DAY = 24 * 3600
+#: Of a stage that nobody has seen end, and that left no word.
+_GONE = "its container is gone"
 
 
 class Release(Protocol):
@@ -53,25 +56,31 @@ class Store(Protocol):
     """Carries the payload to where the pods see it, and their results back."""
 
     def send(self) -> None:
-        """Send the input."""
+        """Send the input.
+
+        Raises
+        ------
+        ClaraError or OSError
+            It cannot be sent.
+        """
 
     def fetch(self) -> None:
-        """Fetch the results, the locks and the logs."""
+        """Fetch the results, the locks and the logs.
+
+        Raises
+        ------
+        ClaraError or OSError
+            They cannot be had, or cannot be written here.
+        """
 
     def remove(self) -> None:
-        """Remove all that was carried: images of patients stay nowhere longer than they must."""
+        """Remove all that was carried: images of patients stay nowhere longer than they must.
 
-
-@dataclass(frozen=True, kw_only=True)
-class ClusterLimits:
-    """How patient the runner is with a cluster; seconds all."""
-
-    tick: float = 0.2  # between two looks at a young job; an old one is looked at less often
-    slowest_tick: float = 2.0
-    silence: float = 600.0  # that the API server may be away
-    cleared: float = 60.0  # that an earlier job's objects may take to go away
-    carrying: float = 20.0  # that the logs of a failed job may take on their way to the bucket
-    unstarted: float = 3.0  # after which the cluster is asked why a pod does not start
+        Raises
+        ------
+        ClaraError or OSError
+            It cannot be removed.
+        """
 
 
 class KubernetesRun:
@@ -105,15 +114,15 @@ class KubernetesRun:
         self._found = False  # the job was running already
         self._installed = False
         self._fetched = False  # out of the bucket
+        self._stranded = False  # the result is in the bucket and cannot be had
         self._ended = False
-        self._started = 0.0
-        self._answered = time.monotonic()
-        self._silent_since: float | None = None
-        self._troubled: tuple[str, float] = ("", 0.0)
+        self._started = time.monotonic()
+        self._silence = Silence(plan.job_id, patience.silence)
+        self._troubled = TroubleClock()
         self._fatal: Trouble | None = None
         self._failed_at: float | None = None
-        self._asked_at = 0.0
-        self._nodes: list[dict[str, str]] | None = None
+        self._asked_at: float | None = None
+        self._further = Further()
         self._told_waiting = False
 
     @property
@@ -133,7 +142,7 @@ class KubernetesRun:
         faults = faults_of(self._plan)
         if faults:
             raise ChartError("; ".join(faults))
-        if self._plan.storage == "storageClass" and self._store is None:
+        if self._plan.storage == "storageClass":
             raise UsageError(
                 "workflow.payloads.storageClass gives every job an empty volume, which nobody fills",
                 remedy="Name a bucket too (workflow.payloads.bucket.url), or an existing claim",
@@ -150,14 +159,12 @@ class KubernetesRun:
     def _take(self) -> None:
         """Find the job if it is running already, else clear away what an earlier one left."""
         found = self._cluster.job(self._plan.job_id)
-        unwatched = _is_unfinished(Payload(root=self._plan.payload))
-        if found is not None:
-            finished = view(self._plan, found, ()).finished
+        if found is not None and not _is_going(found):
             differences = same_work(self._plan, found)
-            if unwatched and not differences:
+            if _is_unfinished(Payload(root=self._plan.payload)) and not differences:
                 self._found = self._installed = True
                 return
-            if not finished:
+            if not view(self._plan, found, ()).finished:
                 why = f": {differences}" if differences else ", started by somebody else"
                 raise JobError(
                     f"job {self._plan.job_id} is running in the cluster already{why}",
@@ -165,15 +172,24 @@ class KubernetesRun:
                     f"{_instance(found)}",
                 )
         self._release.uninstall()
-        self._cluster.clear(self._plan.job_id)
+        self._cluster.clear(self._plan.job_id, grace=self._grace)
         self._wait_until_gone()
         self._workspace.prepare(())
-        share_folders(self._plan)
+        try:
+            share_folders(self._plan)
+        except OSError as fault:
+            raise unwritable(self._plan, fault) from fault
+
+    @property
+    def _grace(self) -> int:
+        """Seconds from SIGTERM to SIGKILL; Kubernetes knows whole ones."""
+        return max(1, round(self._limits.grace))
 
     def _wait_until_gone(self) -> None:
+        """Wait until nothing of the job is in the cluster: what still runs there would write into the payload."""
         deadline = time.monotonic() + self._patience.cleared
         while left := self._cluster.leftovers(self._plan.job_id):
-            if time.monotonic() > deadline:
+            if time.monotonic() > deadline or self._cancels > 1:
                 raise JobError(
                     f"job {self._plan.job_id}: its {', '.join(left)} of an earlier run does not go away",
                     remedy="Look at it by kubectl describe",
@@ -214,17 +230,19 @@ class KubernetesRun:
         return [stage for stage in self._stages if stage.record is None]
 
     def _install(self) -> Iterator[Event]:
-        if self._store is not None:
-            yield JobLogged(level="INFO", message="sending the input to the bucket")
-            self._store.send()
         try:
-            self._release.install()
-        except ClaraError as fault:
+            if self._store is not None:
+                yield JobLogged(level="INFO", message="sending the input to the bucket")
+                self._store.send()
+            if not self._cancels:
+                self._release.install()
+                self._installed = True
+        except (ClaraError, OSError) as fault:
             self._journal.blame(str(fault))
+        if not self._installed:
             for stage in self._stages:
                 stage.end("not started", canceled=True)
                 yield self._conclude(stage)
-        self._installed = True
 
     def _step(self) -> Iterator[Event]:
         """Look once, act on what is seen, and wait a while."""
@@ -232,10 +250,10 @@ class KubernetesRun:
         try:
             self._obey()
             seen = self._look()
-            yield from self._back()
+            yield from self._silence.broken()
             yield from self._follow(seen)
         except Unreachable as fault:
-            yield from self._bear(fault)
+            yield from self._silence.lasts(fault, impatient=self._cancels > 1)
         if self._living():
             self._awake.wait(self._tick())
 
@@ -249,22 +267,21 @@ class KubernetesRun:
         if job is None:
             return view(self._plan, None, ())
         pods = self._cluster.pods(job)
-        seen = view(self._plan, job, pods)
+        seen = view(self._plan, job, pods, self._further)
         moment = time.monotonic()
-        if seen.started or moment - self._started < self._patience.unstarted or moment - self._asked_at < 1.0:
+        is_due = self._asked_at is None or moment - self._asked_at > self._patience.asked_every
+        if seen.started or moment - self._started < self._patience.unstarted or not is_due:
             return seen
         self._asked_at = moment
         about = seen.pod or (job.metadata.name if job.metadata is not None else None) or ""
-        if seen.waits_for and self._nodes is None:
-            self._nodes = self._cluster.nodes()
-        return view(self._plan, job, pods, Further(events=self._cluster.events(about), nodes=self._nodes))
+        nodes = self._cluster.nodes() if seen.waits_for else None
+        self._further = Further(events=self._cluster.events(about), nodes=nodes)
+        return view(self._plan, job, pods, self._further)
 
     def _follow(self, seen: JobView) -> Iterator[Event]:
         """Pass on what the stages say, and note who has ended."""
-        if seen.started and seen.trouble is None:
-            self._troubled = ("", 0.0)
         # Not before the nodes were asked whether any of them could ever take it.
-        if seen.waits_for and seen.trouble is None and self._asked_at and not self._told_waiting:
+        if seen.waits_for and seen.trouble is None and self._asked_at is not None and not self._told_waiting:
             self._told_waiting = True
             yield JobLogged(level="INFO", message=f"the job waits for room: {seen.waits_for}")
         for stage in self._living():
@@ -303,7 +320,8 @@ class KubernetesRun:
         return event
 
     def _conclude(self, stage: PodStage) -> Event:
-        ended = stage.conclude(shared=self._store is None or self._fetched)
+        # Of a pod that was evicted or deleted, nothing says that memory was the cause.
+        ended = stage.conclude(shared=self._store is None or self._fetched, undisturbed=self._fatal is None)
         self._journal.note(ended.record)
         if stage.failed and self._failed_at is None:
             self._failed_at = time.monotonic()
@@ -311,30 +329,29 @@ class KubernetesRun:
 
     def _why_gone(self) -> str:
         first = next((stage.name for stage in self._stages if stage.failed), None)
-        return f"ended, since stage {first} failed" if first is not None else "its container is gone"
+        if first is not None:
+            return f"ended, since stage {first} failed"
+        self._journal.blame(_GONE)
+        return _GONE
 
     def _judge_trouble(self, trouble: Trouble | None, pod: str) -> None:
         """Give trouble its time; then it ends the job."""
-        moment = time.monotonic()
-        if trouble is None or self._cancels or self._fatal is not None or self._failed_at is not None:
+        if self._cancels or self._fatal is not None or self._failed_at is not None:
             return
-        if self._troubled[0] != trouble.kind:
-            self._troubled = (trouble.kind, moment)
-        if moment - self._troubled[1] < trouble.patience:
+        if not self._troubled.is_over(trouble) or trouble is None:
             return
         if trouble.container:
             trouble = replace(trouble, message=f"{trouble.message}{self._last_word(pod, trouble.container)}")
         self._fatal = trouble
         self._journal.blame(f"stage {trouble.stage} failed: {trouble.message}" if trouble.stage else trouble.message)
         self._journal.status = trouble.status
-        whole = f"the job {trouble.message}" if trouble.message.startswith("took longer") else trouble.message
         for stage in self._living():
             if stage.view.phase is Phase.ENDED:
                 continue  # it has its own word
             if trouble.stage and stage.name != trouble.stage:
                 stage.end(f"ended, since stage {trouble.stage} failed", canceled=True)
             else:
-                stage.end(whole)
+                stage.end(trouble.of_stage or trouble.message)
 
     def _last_word(self, pod: str, container: str) -> str:
         """Return what a container of ours said last, which is no stage and leaves no lock."""
@@ -365,65 +382,47 @@ class KubernetesRun:
         if job is not None:
             # A pod of which nothing runs has nobody to ask; its node may be busy with an image that does not come.
             at_once = urgency > 1 or all(stage.view.phase is Phase.ABSENT for stage in self._stages)
-            self._cluster.delete(job, grace=0 if at_once else max(1, round(self._limits.grace)))
+            self._cluster.delete(job, grace=0 if at_once else self._grace)
         self._deleted_with = urgency
-
-    # ---------------------------------------------------------------- a cluster that is away
-
-    def _bear(self, fault: Unreachable) -> Iterator[Event]:
-        """Bear that the cluster does not answer, for a while.
-
-        Raises
-        ------
-        Unreachable
-            It has been away for too long, or the user does not want to wait. The job goes on by itself.
-        """
-        moment = time.monotonic()
-        if self._silent_since is None:
-            self._silent_since = self._answered
-            yield JobLogged(level="WARNING", message=f"{fault.message}; the job goes on there, waiting for it")
-        silence = moment - self._silent_since
-        if silence > self._patience.silence or self._cancels > 1:
-            raise Unreachable(
-                f"the cluster has not answered for {silence:.0f} s; job {self._plan.job_id} may go on there",
-                remedy="Run the same command again when it is back: it finds the job",
-            ) from fault
-
-    def _back(self) -> Iterator[Event]:
-        self._answered = time.monotonic()
-        if self._silent_since is not None:
-            away, self._silent_since = self._answered - self._silent_since, None
-            yield JobLogged(level="INFO", message=f"the cluster answers again, after {away:.0f} s")
 
     # ---------------------------------------------------------------- its end
 
     def _fetch(self) -> Iterator[Event]:
-        if self._store is None or not self._installed:
+        if self._store is None or not self._installed or self._cancels:
             return
         yield JobLogged(level="INFO", message="fetching the result from the bucket")
         try:
             self._store.fetch()
             self._fetched = True
-        except ClaraError as fault:
-            self._journal.blame(f"the result cannot be fetched: {fault}")
-            for stage in self._living():
-                stage.end("its result cannot be fetched")
+        except (ClaraError, OSError) as fault:
+            # A job that failed has its own word, and may have sent nothing.
+            self._stranded = not any(stage.view.exit_code for stage in self._stages) and self._fatal is None
+            if self._stranded:
+                self._journal.blame(f"the result cannot be fetched: {fault}")
+                for stage in self._living():
+                    stage.end("its result cannot be fetched")
 
     def _tidy(self) -> Iterator[Event]:
-        """Remove the release; one that cannot be removed now is removed before the same job runs again."""
-        if self._keep and self._deleted_with is None:
-            yield JobLogged(level="INFO", message="The release is kept in the cluster, to look at")
+        """Remove what the job has left; what cannot be removed now is removed before the same job runs again."""
+        if self._keep and self._installed and self._deleted_with is None:
+            kept = "the cluster, and its payload in the bucket" if self._store is not None else "the cluster"
+            yield JobLogged(level="INFO", message=f"the release is kept in {kept}, to look at")
             return
+        yield from self._removed("its release", self._release.uninstall)
+        # Also a pod that somebody has parted from its Job, which goes on alone.
+        yield from self._removed("its pod", lambda: self._cluster.clear(self._plan.job_id, grace=self._grace))
+        if self._stranded:
+            yield JobLogged(level="WARNING", message=f"the result is left in {self._plan.store}")
+        elif self._store is not None:
+            yield from self._removed("its payload in the bucket", self._store.remove)
+        if self._cancels:  # who canceled a job wants to know that it is over
+            yield from self._removed("something of it", self._wait_until_gone)
+
+    def _removed(self, what: str, remove: Callable[[], object]) -> Iterator[Event]:
         try:
-            self._release.uninstall()
-            # Also a pod that somebody has parted from its Job, which goes on alone.
-            self._cluster.clear(self._plan.job_id)
-            if self._store is not None:
-                self._store.remove()
-            if self._cancels:
-                self._wait_until_gone()  # who canceled a job wants to know that it is over
-        except ClaraError as fault:
-            yield JobLogged(level="WARNING", message=f"something of the job is left: {fault}")
+            remove()
+        except (ClaraError, OSError) as fault:
+            yield JobLogged(level="WARNING", message=f"job {self._plan.job_id}: {what} is left: {fault}")
 
     def _end(self) -> JobEnded:
         self._ended = True
@@ -437,6 +436,11 @@ def _is_unfinished(payload: Payload) -> bool:
         return bool(recorded["state"] == JobState.RUNNING)
     except (OSError, ValueError, KeyError, TypeError):
         return False
+
+
+def _is_going(job: ClusterJob) -> bool:
+    """Whether somebody has deleted a Job that is not gone yet."""
+    return job.metadata is not None and job.metadata.deletionTimestamp is not None
 
 
 def _instance(job: ClusterJob) -> str:

@@ -18,14 +18,10 @@ from lightkube.resources.batch_v1 import Job
 from lightkube.resources.core_v1 import Event, Pod
 from lightkube.utils.quantity import parse_quantity
 
-from clara_wf.model.plan import Plan, StagePlan
+from clara_wf.model.plan import PAYLOAD_ANNOTATION, Plan, StagePlan
 from clara_wf.model.states import JobStatus
+from clara_wf.runners.verdict import KILLED, out_of_memory
 
-#: The annotation in which the chart says where the payload lies.
-PAYLOAD = "clara-workflow/payload"
-#: Ended by SIGKILL, as a container reports it.
-_KILLED = 128 + 9
-_GIB = 1024**3
 #: Characters of a message that are shown.
 _LONGEST = 400
 #: Reasons of a waiting container that do not go away by themselves, and how long they may be a hiccup, in seconds.
@@ -42,7 +38,7 @@ _PATIENCE = {
 _IMAGE_REASONS = {"ErrImageNeverPull", "InvalidImageName", "ErrImagePull", "ImagePullBackOff", "RegistryUnavailable"}
 
 
-#: Seconds after which a node that fits is not to be expected any more; one that is full is waited for.
+#: Seconds that a node which fits may take to come; one that is full is waited for.
 _NODE_PATIENCE = 10.0
 #: Seconds that a pod may wait for its volumes.
 _VOLUME_PATIENCE = 60.0
@@ -77,6 +73,7 @@ class Trouble:
 
     message: str  # one line for people
     stage: str = ""  # whose it is; empty: the whole job's
+    of_stage: str = ""  # the message as a stage's own; empty: the same
     container: str = ""  # the one, no stage, whose log tells why
     patience: float = 0.0  # seconds that it may last before it counts
     status: JobStatus = JobStatus.FAULTED
@@ -101,11 +98,10 @@ class JobView:
 
     exists: bool
     finished: bool = False  # the cluster says that it is complete, or failed
-    succeeded: bool = False  # it says: complete
     pod: str = ""  # name of its pod
     containers: Mapping[str, ContainerView] = field(default_factory=dict)
     trouble: Trouble | None = None
-    waits_for: str = ""  # why no node takes its pod, in the scheduler's words
+    waits_for: str = ""  # why it has no node yet, or no pod, in the cluster's words
 
     @property
     def started(self) -> bool:
@@ -144,11 +140,10 @@ def view(
     return JobView(
         exists=True,
         finished=complete or failed,
-        succeeded=complete,
         pod=pod_name(pod) if pod is not None else "",
         containers=containers,
         trouble=_trouble(plan, job, pod, containers, further),
-        waits_for=_waits_for(pod),
+        waits_for=_waits_for(pod) or _quota(further.events if pod is None else ()),
     )
 
 
@@ -201,7 +196,8 @@ def _trouble(
     for condition in (job.status.conditions or []) if job.status else []:
         if condition.type == "Failed" and condition.status == "True" and condition.reason == "DeadlineExceeded":
             deadline = f" of {plan.deadline:g} s" if plan.deadline is not None else ""
-            return Trouble(message=f"took longer than its deadline{deadline}")
+            late = f"took longer than its deadline{deadline}"
+            return Trouble(message=late, of_stage=f"the job {late}")
     if pod is None:
         return _without_pod(job, further.events)
     return (
@@ -217,8 +213,10 @@ def _without_pod(job: Job, events: Sequence[Event]) -> Trouble | None:
         return Trouble(message=_DELETED, status=JobStatus.TERMINATED)
     refused = [event for event in events if event.reason == "FailedCreate"]
     if refused:
-        # Quotas, Pod Security, admission webhooks: none of them goes away while one waits.
         why = one_line(refused[-1].message or "").removeprefix("Error creating: ")
+        if "exceeded quota" in why:  # until other jobs have ended
+            return None
+        # Pod Security, admission webhooks: they do not change their mind.
         return Trouble(message=f"the cluster refuses its pod: {why}", patience=3.0)
     return None
 
@@ -229,6 +227,12 @@ def _waits_for(pod: Pod | None) -> str:
         if condition.type == "PodScheduled" and condition.status == "False" and condition.reason == "Unschedulable":
             return one_line(condition.message or "no node has room")
     return ""
+
+
+def _quota(events: Sequence[Event]) -> str:
+    """Return the quota that keeps a Job from having its pod."""
+    refusals = [one_line(event.message or "") for event in events if event.reason == "FailedCreate"]
+    return refusals[-1].removeprefix("Error creating: ") if refusals and "exceeded quota" in refusals[-1] else ""
 
 
 def _of_schedule(pod: Pod, nodes: Sequence[Mapping[str, str]] | None) -> Trouble | None:
@@ -326,9 +330,8 @@ def memory_fault(stage: StagePlan, container: ContainerView) -> str:
     pod that is not being deleted.
     """
     limit = stage.resources.memory
-    if container.reason == "OOMKilled" or (container.exit_code == _KILLED and limit is not None):
-        most = f": its limit is {limit / _GIB:.2f} GiB" if limit is not None else ""
-        return f"ran out of memory{most}"
+    if container.reason == "OOMKilled" or (container.exit_code == KILLED and limit is not None):
+        return out_of_memory(limit)
     return ""
 
 
@@ -360,6 +363,6 @@ def same_work(plan: Plan, job: Job) -> str:
         if not same_command or any(there.get(name) != value for name, value in stage.environment.items()):
             return f"there stage {stage.name} has other arguments or variables"
     annotations = (job.metadata.annotations if job.metadata is not None else None) or {}
-    if annotations.get(PAYLOAD) not in {None, str(plan.payload)}:
+    if annotations.get(PAYLOAD_ANNOTATION) not in {None, str(plan.payload)}:
         return "there it works on another payload"
     return ""

@@ -12,6 +12,7 @@ from pathlib import Path
 from clara_wf.containers.engine import Engine, EngineFailed
 from clara_wf.runners.child import ProcessChild, Usage
 from clara_wf.runners.container_watch import ContainerWatch
+from clara_wf.runners.verdict import KILLED, out_of_memory
 
 #: What removes containers at once, running or not, with the volumes that their images ask for.
 REMOVE = {
@@ -21,7 +22,6 @@ REMOVE = {
 }
 #: Whether it says that the system ended a container for lack of memory; podman does so in newer versions alone.
 _TELLS_OUT_OF_MEMORY = {"docker": True, "podman": False}
-_GIB = 1024**3
 #: Kept of standard error: what docker and podman say themselves is short.
 _TAIL_BYTES = 4096
 #: A call that looks or removes; a daemon that hangs must not hang us.
@@ -30,10 +30,8 @@ ANSWER_SECONDS = 30.0
 _HALF_MADE_SECONDS = 2.0
 #: The exit codes of `docker run` and `podman run` where the container did not come to run its program.
 _REFUSED, _NOT_EXECUTABLE, _NOT_FOUND = 125, 126, 127
-_KILLED = 137
 #: How Go writes a moment that has not come.
 _NEVER = "0001-01-01"
-_ABSENT = ("no such image", "no such object", "no such container", "not known", "failed to find image")
 _STATE = "{{.State.StartedAt}}|{{.State.Running}}|{{.State.OOMKilled}}"
 #: What stands before and after a cause, in the words of docker, podman, runc and crun.
 _BEFORE = re.compile(r"^(?:docker: |Error: |Error response from daemon: |OCI runtime error: |runc: |crun: )+")
@@ -138,7 +136,11 @@ class ContainerChild:
         """Return how the container ended and what it used."""
         figures = self._watch.end()
         code = self._client.collect().exit_code
-        fault = self._memory_fault(figures.peak) if self._ran_out(code, figures.kills) else self._start_fault(code)
+        fault = (
+            out_of_memory(self._memory_limit, figures.peak)
+            if self._ran_out(code, figures.kills)
+            else self._start_fault(code)
+        )
         return Usage(exit_code=code, cpu_s=figures.cpu_s, peak_bytes=figures.peak, fault=fault)
 
     def close(self) -> None:
@@ -175,12 +177,7 @@ class ContainerChild:
             return False
         if (kills or 0) > 0 or (self._state is not None and self._state.ran_out):
             return True
-        return code == _KILLED and kills is None and not _TELLS_OUT_OF_MEMORY[self._engine.kind]
-
-    def _memory_fault(self, peak: int) -> str:
-        limit = f"its limit is {(self._memory_limit or 0) / _GIB:.2f} GiB"
-        used = f", it had used {peak / _GIB:.2f} GiB" if peak else ""
-        return f"ran out of memory: {limit}{used}"
+        return code == KILLED and kills is None and not _TELLS_OUT_OF_MEMORY[self._engine.kind]
 
     def _start_fault(self, code: int) -> str:
         """Say why the container did not run, or not to its end, if so."""
@@ -211,5 +208,4 @@ def cause_of(text: str) -> str:
 
 def is_absent(fault: EngineFailed) -> bool:
     """Whether docker or podman says that there is no such image or container, rather than that it does not work."""
-    text = fault.message.lower()
-    return any(part in text for part in _ABSENT)
+    return fault.is_absent

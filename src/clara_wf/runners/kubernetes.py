@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from clara_wf.model.plan import Plan
 from clara_wf.runners.cluster import Cluster
-from clara_wf.runners.cluster_run import ClusterLimits, KubernetesRun, Release, Store
+from clara_wf.runners.cluster_patience import ClusterLimits
+from clara_wf.runners.cluster_run import KubernetesRun, Release, Store
 from clara_wf.runners.limits import Limits
 from clara_wf.runners.runner import Capabilities
 

@@ -107,19 +107,20 @@ class PodStage:
             self._reason, self._canceled = reason, canceled
             self._leave_lock(reason)
 
-    def conclude(self, *, shared: bool) -> StageEnded:
+    def conclude(self, *, shared: bool, undisturbed: bool) -> StageEnded:
         """Judge a stage whose container has ended or is gone.
 
         Parameters
         ----------
         shared : bool
             The stage's lock and output can be seen from here.
+        undisturbed : bool
+            Nobody has evicted or deleted its pod, or is about to.
         """
-        view = self.view
-        fault = memory_fault(self._plan, view) if not self._reason else ""
-        # A container that is gone before anybody saw its end: its lock is the only witness.
+        view, lock = self.view, None
         with contextlib.suppress(OSError):
             lock = Lock.read(self._lock)
+        # A container that is gone before anybody saw its end: its lock is the only witness.
         said_completed = lock is not None and lock.state == "completed"
         code = view.exit_code if view.exit_code is not None else (0 if said_completed else 1)
         if not shared and code == 0 and lock is None:
@@ -129,8 +130,9 @@ class PodStage:
                 exit_code=code,
                 lock=lock,
                 has_output=not shared or is_filled(self._plan),
-                reason=fault or self._reason,
+                reason=self._reason,
                 canceled=self._canceled,
+                fault=memory_fault(self._plan, view) if undisturbed and not self._reason else "",
             )
         )
         if state is not StageState.COMPLETED:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from clara_wf.model.plan import Plan
+from clara_wf.runners.workspace import is_ours
 
 #: Who a stage is in a container where root starts it: no stage runs as that.
 NOBODY = 10001
@@ -24,13 +25,9 @@ def share_folders(plan: Plan) -> None:
         The payload cannot be written.
     """
     user, group = stage_user()
-    own_input = plan.input.resolve()
     for stage in plan.stages:
         for mount in stage.mounts:
-            folder = mount.host
-            if not folder.is_relative_to(plan.payload):
-                continue
-            folder.mkdir(parents=True, exist_ok=True)
-            overlaps = folder.resolve().is_relative_to(own_input) or own_input.is_relative_to(folder.resolve())
-            if os.getuid() == 0 and not mount.read_only and not overlaps:
-                os.chown(folder, user, group)
+            if mount.host.is_relative_to(plan.payload):
+                mount.host.mkdir(parents=True, exist_ok=True)
+                if os.getuid() == 0 and not mount.read_only and is_ours(plan, mount.host):
+                    os.chown(mount.host, user, group)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from clara_wf.runners.verdict import out_of_memory
+
 if TYPE_CHECKING:
     import psutil
-
-_GIB = 1024**3
 
 
 class MemoryWatch:
@@ -40,7 +40,7 @@ class MemoryWatch:
         used = sum(_own(process) for process in processes)
         if used <= limit:
             return ""
-        return f"used {used / _GIB:.2f} GiB of memory, more than its limit of {limit / _GIB:.2f} GiB"
+        return out_of_memory(limit, used)
 
 
 def _resident(process: psutil.Process) -> int:

@@ -11,6 +11,9 @@ from clara_wf.model.states import JobState, JobStatus, StageState
 
 #: Shells and containers report the end by signal n as exit code 128 + n.
 _SHELL_SIGNAL = 128
+#: Ended by SIGKILL, as a container reports it.
+KILLED = _SHELL_SIGNAL + signal.SIGKILL
+_GIB = 1024**3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +60,12 @@ def _failed_before(ending: Ending) -> bool:
     if lock is None or lock.state != "failed":
         return False
     return lock.message != ending.reason and not lock.message.startswith(UPSTREAM_FAILED)
+
+
+def out_of_memory(limit: int | None, used: int = 0) -> str:
+    """Say that a stage ran out of memory, under a limit and having used so much, in bytes; 0: not known."""
+    limited = f": its limit is {limit / _GIB:.2f} GiB" if limit is not None else ""
+    return f"ran out of memory{limited}" + (f", it had used {used / _GIB:.2f} GiB" if used else "")
 
 
 def describe_exit(code: int) -> str:

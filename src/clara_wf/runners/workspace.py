@@ -108,8 +108,10 @@ class Workspace:
             Lock(stage=path.stem, state="completed", ended=now()).write(path)
 
     def close(self) -> None:
-        """Give the payload back."""
-        os.close(self.handle)
+        """Give the payload back; a second time does nothing."""
+        if self.handle >= 0:
+            os.close(self.handle)
+            self.handle = -1
 
 
 def is_ours(plan: Plan, folder: Path) -> bool:
