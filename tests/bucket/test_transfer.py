@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import threading
@@ -158,19 +159,6 @@ def test_a_file_and_a_folder_of_one_name(bucket: Bucket, tmp_path: Path) -> None
     assert tree(tmp_path) == {}
 
 
-def test_what_stands_there_stays_until_the_new_is_whole(
-    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An object that ends early, as on a broken connection, replaces nothing and leaves nothing."""
-    bucket.put("job/a", b"new content")
-    (tmp_path / "a").write_bytes(b"old")
-    sizes = {"a": 1000}  # what the listing said
-    monkeypatch.setattr("clara_wf.bucket.transfer._sizes", lambda _: sizes)
-    with pytest.raises(InputError, match="changed while it was fetched"):
-        fetch(f"{bucket.url}/job", tmp_path, bucket.endpoint)
-    assert tree(tmp_path) == {"a": b"old"}
-
-
 @pytest.mark.parametrize(
     ("url", "endpoint", "said"),
     [
@@ -242,6 +230,19 @@ class _Refusing(BaseHTTPRequestHandler):
         pass
 
 
+@contextlib.contextmanager
+def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    """Run a server; give its endpoint."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
 @pytest.fixture
 def refusing() -> Iterator[tuple[type[_Refusing], str]]:
     """A server that answers as a test wants."""
@@ -249,13 +250,47 @@ def refusing() -> Iterator[tuple[type[_Refusing], str]]:
     class Handler(_Refusing):
         asked: list[str] = []  # noqa: RUF012
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield Handler, f"http://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(Handler) as endpoint:
+        yield Handler, endpoint
+
+
+class _Short(BaseHTTPRequestHandler):
+    """Lists one object of 1000 bytes, and has 11."""
+
+    announced = 0
+
+    def do_GET(self) -> None:
+        listed = "<Key>job/a</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified><Size>1000</Size>"
+        listing = f"<ListBucketResult><KeyCount>1</KeyCount><Contents>{listed}</Contents></ListBucketResult>".encode()
+        body = listing if "list-type" in self.path else b"new content"
+        self.send_response(200)
+        self.send_header("Content-Length", str(max(len(body), self.announced)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 - the base class's name
+        pass
+
+
+class _Broken(_Short):
+    """Announces more than it sends, then closes: a connection that breaks."""
+
+    announced = 1000
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_connection_that_breaks_within_an_object(tmp_path: Path) -> None:
+    with serving(_Broken) as endpoint, pytest.raises(LackError, match="the store does not answer"):
+        fetch("s3://payloads/job", tmp_path, endpoint)
+    assert tree(tmp_path) == {}
+
+
+def test_what_stands_there_stays_until_the_new_is_whole(tmp_path: Path) -> None:
+    """An object that ends early replaces nothing and leaves nothing."""
+    (tmp_path / "a").write_bytes(b"old")
+    with serving(_Short) as endpoint, pytest.raises(InputError, match="changed while it was fetched"):
+        fetch("s3://payloads/job", tmp_path, endpoint)
+    assert tree(tmp_path) == {"a": b"old"}
 
 
 @pytest.mark.usefixtures("quick")

@@ -6,14 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
+from base_image import BASE_IMAGE as BASE
 from image_builder import REPOSITORY
 from program import Program
 
 from clara_wf.containers.engine import CHOICE, find_engine
 from clara_wf.containers.images import find_image
 from clara_wf.model.errors import LackError
-
-BASE = "local/python-base:3.11"
 
 
 @pytest.mark.parametrize(

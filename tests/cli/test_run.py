@@ -107,6 +107,28 @@ def test_of_a_failed_job_only_what_tells_why_is_left(clara: Program, tmp_path: P
     assert all(file.is_file() for file in files)
 
 
+def test_of_a_failed_job_no_input_is_left_whatever_it_is_called(copying: Program, tmp_path: Path) -> None:
+    code = copying.workspace / "images/copier/stage_copier.py"
+    code.write_text(code.read_text().replace("    context.log.info(", "    raise RuntimeError\n    print("))
+    (tmp_path / "series.json").write_text("as a reader names its summary")
+    ended = copying("run", "copy", "-i", tmp_path / "series.json", "-o", tmp_path / "out")
+    assert ended.code == 1
+    (payload,) = (copying.workspace / "payloads").iterdir()
+    assert not (payload / "copier/input").exists()
+    assert (payload / "job.json").is_file()
+
+
+def test_a_payload_that_is_there_is_left_alone(copying: Program, note: Path, tmp_path: Path) -> None:
+    job = "12345678-1234-1234-1234-123456789012"
+    assert copying("run", "copy", "-i", note, "-o", tmp_path / "out", "--job", job, "--keep").code == 0
+    ended = copying("run", "copy", "-i", note, "-o", tmp_path / "more", "--job", job)
+    assert (ended.code, ended.err) == (
+        2,
+        f"error: there is a payload of job {job} already. Give yours another id by --job\n",
+    )
+    assert (copying.workspace / "payloads" / job / "copier/output/note.txt").read_text() == "new"
+
+
 def test_a_volume_brings_its_voxels_whatever_they_are_called(copying: Program, tmp_path: Path) -> None:
     header = "ObjectType = Image\nNDims = 3\nDimSize = 1 1 2\nElementType = MET_UCHAR\nElementDataFile = voxels.bin\n"
     (tmp_path / "a.mhd").write_text(header)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from base_image import BASE_IMAGE
 from cluster_bench import COPY, NAMESPACE, Bench, write_stage
 from cluster_chart import mount_checkout
 from lightkube import Client, KubeConfig
@@ -77,7 +78,7 @@ def make_bench(clara: Program, client: Client, tmp_path: Path) -> Iterator[Calla
             code.mkdir()
             mount_checkout(clara.workspace, code)
             for stage in ("one", "two", "three"):
-                assert clara("cs", stage, "--image", "local/python-base:3.11").code == 0
+                assert clara("cs", stage, "--image", BASE_IMAGE).code == 0
                 write_stage(code, stage, (bodies or {}).get(stage, COPY))
             values = clara.workspace / "charts/clara-workflow/values.yaml"
             text = values.read_text()
@@ -92,4 +93,4 @@ def make_bench(clara: Program, client: Client, tmp_path: Path) -> Iterator[Calla
     yield make
     for job_id in {bench.job_id for bench in made}:
         SdkHelm().uninstall(f"clara-{job_id}", namespace=NAMESPACE)
-        Cluster(client, NAMESPACE).clear(job_id)
+        Cluster(client, NAMESPACE).clear(job_id, grace=1)

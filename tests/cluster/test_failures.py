@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from base_image import REPOSITORY
 from cluster_bench import NAMESPACE, Bench, wait_for
 from lightkube.resources.batch_v1 import Job
 from lightkube.resources.core_v1 import Node, Pod
@@ -88,7 +89,7 @@ def test_an_image_that_is_not_there(make_bench: MakeBench, out: Path) -> None:
     bench = make_bench()
     ended = bench.run(out, "--set", "stages.two.image.tag=none", "--set", "imagePullPolicy=Never")
     assert ended.code == 1
-    told = "error: stage two failed: its image local/python-base:none cannot be had (ErrImageNeverPull): "
+    told = f"error: stage two failed: its image {REPOSITORY}:none cannot be had (ErrImageNeverPull): "
     assert last_line(ended.err).startswith(told)
     bench.wait_until_gone()
 

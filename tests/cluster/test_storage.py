@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from base_image import BASE_IMAGE, REPOSITORY, TAG
 from cluster_bench import NAMESPACE, Bench, wait_for
 from lightkube import Client
 from lightkube.core.exceptions import ApiError
@@ -92,7 +93,7 @@ def s3(client: Client) -> Iterator[Bucket]:
             containers=[
                 Container(
                     name="s3",
-                    image="local/python-base:3.11",
+                    image=BASE_IMAGE,
                     command=["python", "-m", "moto.server", "-H", "0.0.0.0", "-p", "5000"],  # noqa: S104 - of the pod
                     env=[EnvVar(name="PYTHONPATH", value="/code"), EnvVar(name="PYTHONDONTWRITEBYTECODE", value="1")],
                     volumeMounts=[VolumeMount(name="code", mountPath="/code", readOnly=True)],
@@ -135,8 +136,8 @@ def _with_bucket(s3: Bucket) -> list[str]:
         "url": f"s3://{BUCKET}/jobs",
         "endpoint": s3.endpoint,
         "secretName": "bucket-keys",
-        "image.repository": "local/python-base",
-        "image.tag": "3.11",
+        "image.repository": REPOSITORY,
+        "image.tag": TAG,
     }
     return [part for key, value in settings.items() for part in ("--set", f"workflow.payloads.bucket.{key}={value}")]
 
@@ -188,5 +189,5 @@ def test_a_carrier_without_image(make_bench: MakeBench, out: Path, s3: Bucket) -
     without = ["--set", "workflow.payloads.bucket.image.tag=none", "--set", "imagePullPolicy=Never"]
     ended = bench.run(out, *_with_bucket(s3), *without, **KEYS)
     assert ended.code == 1
-    assert "error: container stage-in: its image local/python-base:none cannot be had" in ended.err
+    assert f"error: container stage-in: its image {REPOSITORY}:none cannot be had" in ended.err
     bench.wait_until_gone()

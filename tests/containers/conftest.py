@@ -7,15 +7,13 @@ import os
 from collections.abc import Callable, Iterator
 
 import pytest
+from base_image import BASE_IMAGE as TEST_BASE
 from image_builder import Builder
 
 from clara_wf.cli.build import BASE_IMAGE
 from clara_wf.containers.engine import Engine, EngineFailed, find_engine
 from clara_wf.containers.images import Built, find_image
 from clara_wf.model.errors import LackError
-
-#: Made by ../shared/k8s/cluster image-base; see .ci/start-containers.
-TEST_BASE = "local/python-base:3.11"
 
 
 @pytest.fixture(scope="session")

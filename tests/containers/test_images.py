@@ -129,7 +129,6 @@ def test_what_is_unchanged_is_not_built_again(builder: Builder, reader: Built) -
     again = builder.build("dicom-reader")
     assert not again.new
     assert again.image.id == reader.image.id
-    assert again.seconds < 5
 
 
 def test_a_changed_source_builds_the_image_again(

@@ -23,6 +23,7 @@ from clara_wf.model.errors import UsageError
 ROOT = Path(__file__).parents[2]
 IMAGES = sorted(file.parent for file in (ROOT / "images").glob("*/requirements.in"))
 DOCKERFILES = sorted((ROOT / "images").glob("*/Dockerfile"))
+PYTHON_IMAGE = "python:3.11-slim-bookworm"
 #: Copied into model repositories, and imported by the inference server alone.
 SERVER_S_OWN = {"triton_python_backend_utils", "openvino_network"}
 
@@ -89,7 +90,15 @@ def test_a_dockerfile_fetches_nothing_and_is_never_root_s(file: Path) -> None:
     instructions = [line.split()[0] for line in file.read_text().splitlines() if re.match(r"[A-Z]+ ", line)]
     assert set(instructions) <= {"ARG", "FROM", "LABEL", "COPY", "ENV", "USER", "WORKDIR", "EXPOSE", "CMD"}
     assert "USER 10001:10001" in file.read_text()
-    assert read_recipe(file.parent).base == "python:3.11-slim-bookworm"
+    base = f"clara-wf/ai-vnet:{clara_wf.__version__}" if file.parent.name == "ai-livertumor" else PYTHON_IMAGE
+    assert read_recipe(file.parent).base == base
+
+
+def test_the_stage_for_tumours_has_its_packages_from_the_image_that_it_builds_on() -> None:
+    tumours, organs = (read_recipe(ROOT / "images" / name) for name in ("ai-livertumor", "ai-vnet"))
+    assert tumours.packages is None
+    assert imported(tumours)
+    assert imported(tumours) <= imported(organs)
 
 
 def test_the_reader_holds_its_own_modules_and_no_others() -> None:

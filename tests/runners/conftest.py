@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from base_image import BASE_IMAGE as BASE
 
 from clara_wf.containers.engine import KINDS, Engine, EngineFailed, find_engine
 from clara_wf.model.errors import LackError
@@ -104,8 +105,7 @@ def make_plan(tmp_path: Path) -> Callable[..., Plan]:
     return make
 
 
-#: What stages run in: Python and nothing else; where its sources and the test's own lie in there.
-BASE = "local/python-base:3.11"
+#: Where the sources and the test's own lie in a stage's container.
 SOURCE = "/source"
 #: Every program for containers that may be on this machine.
 _MARKS = [pytest.mark.containers, pytest.mark.xdist_group("containers")]

@@ -130,15 +130,13 @@ def test_a_canceled_job_leaves_no_container_however_stubborn(make_contained, eng
 
 def test_a_program_that_heeds_no_signal_is_not_waited_for(make_contained, engine):
     """The first process of a container does not get SIGTERM unless it catches it."""
-    plan = make_contained({"one": ["sh", "-c", "touch /app/output/there; exec sleep 60"]})
-    with ContainerRunner(engine).run(plan) as run:  # five seconds of grace
+    plan = make_contained({"one": ["sh", "-c", "touch /app/output/there; exec sleep 100000"]})
+    with ContainerRunner(engine, limits=dataclasses.replace(LIMITS, grace=100_000)).run(plan) as run:
         for event in run:
             if isinstance(event, StageWorking):
                 wait_until((plan.payload / "one" / "output" / "there").exists)
                 time.sleep(0.3)
                 run.cancel()
-                start = time.monotonic()
-    assert time.monotonic() - start < 4
     assert run.job.status is JobStatus.CANCELED
 
 

@@ -7,9 +7,9 @@ import sysconfig
 import textwrap
 from pathlib import Path
 
+from base_image import REPOSITORY, TAG
+
 ROOT = Path(__file__).parents[2]
-#: Python 3.11 and nothing else; made and loaded by whoever starts the cluster.
-BASE_IMAGE = ("local/python-base", "3.11")
 
 
 def mount_checkout(workspace: Path, *more: Path) -> None:
@@ -39,10 +39,9 @@ def mount_checkout(workspace: Path, *more: Path) -> None:
     helpers.write_text(text)
     _mount_into_transfers(workspace, mounts, variables)
     values = workspace / "charts/clara-workflow/values.yaml"
-    repository, tag = BASE_IMAGE
     text = re.sub(
         r'repository: "clara-wf/[\w-]+"\n(\s+)tag: "[\d.]+"',
-        rf'repository: "{repository}"\n\1tag: "{tag}"',
+        rf'repository: "{REPOSITORY}"\n\1tag: "{TAG}"',
         values.read_text(),
     )
     values.write_text(text)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+import aiohttp
 import botocore.exceptions  # type: ignore[import-untyped]
 import fsspec  # type: ignore[import-untyped]
 from fsspec.exceptions import FSTimeoutError  # type: ignore[import-untyped]
@@ -36,6 +37,7 @@ _ANSWERS_LATE = (
     botocore.exceptions.ConnectionError,
     botocore.exceptions.HTTPClientError,
     botocore.exceptions.IncompleteReadError,
+    aiohttp.ClientError,  # a connection that breaks within an object
 )
 _NO_KEYS = (botocore.exceptions.NoCredentialsError, botocore.exceptions.PartialCredentialsError)
 
@@ -77,7 +79,7 @@ class Store:
         for pause in (*PAUSES, None):
             try:
                 return what()
-            except (OSError, botocore.exceptions.BotoCoreError) as exc:
+            except (OSError, botocore.exceptions.BotoCoreError, aiohttp.ClientError) as exc:
                 if pause is None or not _is_passing(exc):
                     raise self._explained(exc) from exc
                 time.sleep(pause)

@@ -126,7 +126,8 @@ def _write_context(targets: list[Target], folder: Path, base_image: str | None) 
     folder.parent.mkdir(parents=True, exist_ok=True)
     with folder_appearing(folder) as unfinished:
         write_context(target.recipe, unfinished, cache_folder(), say=_speaker(target))
-    base = base_image or target.base
+    # A stage that builds on an image of ours has no other base.
+    base = target.base if any(other.image == target.base for other in targets) else base_image or target.base
     show(f"Build it by: docker build --tag {target.image} --build-arg BASE_IMAGE={base} {folder}")
 
 

@@ -81,18 +81,27 @@ def _add(targets: dict[str, Target], workspace: Workspace, catalog: Catalog, tar
     if known is not None:
         targets[target.image] = replace(known, wanted=known.wanted or target.wanted)
         return
-    for stage in catalog.stages:
-        folder = _folder(workspace, stage.name) if stage.image == target.base else None
-        if folder is not None and stage.name != target.name:
-            below = _target(workspace, catalog, stage.name, stage.image, folder)
-            _add(targets, workspace, catalog, replace(below, wanted=False))
+    below = _below(workspace, catalog, target)
+    if below is not None:
+        _add(targets, workspace, catalog, replace(below, wanted=False))
     targets[target.image] = target
 
 
+def _below(workspace: Workspace, catalog: Catalog, target: Target) -> Target | None:
+    """Return the image of ours that another builds on, where it does."""
+    names = [stage.name for stage in catalog.stages if stage.image == target.base]
+    # The chart may call it something else, or have no such stage any more.
+    names += [folder.name for folder in _shipped_images().iterdir() if _usual_image(folder.name) == target.base]
+    for name in names:
+        folder = _folder(workspace, name)
+        if folder is not None and name != target.name:
+            return _target(workspace, catalog, name, target.base, folder)
+    return None
+
+
 def _target(workspace: Workspace, catalog: Catalog, name: str, image: str, folder: Path) -> Target:
-    shared = shipped_charts().parent
-    lock = shared / _TRTIS_LOCK if name == TRTIS else None
-    recipe = read_recipe(folder, common=shared / _IMAGES / _PRUNE, lock=lock)
+    lock = shipped_charts().parent / _TRTIS_LOCK if name == TRTIS else None
+    recipe = read_recipe(folder, common=_shipped_images() / _PRUNE, lock=lock)
     base = recipe.base or _image(workspace, catalog, DEFAULT_BASE_STAGE)
     return Target(name=name, image=image, recipe=recipe, base=base)
 
@@ -100,7 +109,7 @@ def _target(workspace: Workspace, catalog: Catalog, name: str, image: str, folde
 def _image(workspace: Workspace, catalog: Catalog, name: str) -> str:
     """Return an image's name: a stage's as the chart has it."""
     if name == TRTIS and not _is_stage(catalog, name):
-        return f"clara-wf/{TRTIS}:{__version__}"
+        return _usual_image(TRTIS)
     if name == TRANSFER and not _is_stage(catalog, name):
         return _transfer_image(workspace)
     return catalog.stage(name).image
@@ -117,10 +126,20 @@ def _transfer_image(workspace: Workspace) -> str:
         found = found.get(key) if isinstance(found, dict) else None
     if isinstance(found, dict) and found.get("repository") and found.get("tag"):
         return f"{found['repository']}:{found['tag']}"
-    return f"clara-wf/{TRANSFER}:{__version__}"
+    return _usual_image(TRANSFER)
+
+
+def _usual_image(name: str) -> str:
+    """Return the name that an image has in the chart as it comes with the program."""
+    return f"clara-wf/{name}:{__version__}"
 
 
 def _folder(workspace: Workspace, name: str) -> Path | None:
     """Return the folder of a recipe: the workspace's own, or what came with the program."""
-    candidates: Iterable[Path] = (workspace.images, shipped_charts().parent / _IMAGES)
+    candidates: Iterable[Path] = (workspace.images, _shipped_images())
     return next((images / name for images in candidates if (images / name / DOCKERFILE).is_file()), None)
+
+
+def _shipped_images() -> Path:
+    """Return the folder of the recipes that came with the program."""
+    return shipped_charts().parent / _IMAGES

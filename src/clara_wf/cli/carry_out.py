@@ -8,15 +8,14 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from clara_wf.chart.render import plan_job
-from clara_wf.chart.request import JobRequest, nested
+from clara_wf.chart.request import JobRequest, merge
+from clara_wf.cli.options import pair, set_values
 from clara_wf.cli.outcome import Outcome
 from clara_wf.cli.progress import display
-from clara_wf.cli.runner import Place, runner_for, with_values
+from clara_wf.cli.runner import RunnerChoice, check_server
 from clara_wf.cli.terminal import remark
 from clara_wf.cli.workspace import Places
 from clara_wf.kserve.address import Address
@@ -25,30 +24,8 @@ from clara_wf.model.job import Job
 from clara_wf.model.plan import Plan
 from clara_wf.model.states import JobStatus, StageState
 
-ResampleOption = Annotated[
-    bool,
-    typer.Option("--resample", help="Resample series with gantry tilt or missing slices instead of refusing them."),
-]
-ModelOption = Annotated[
-    str | None, typer.Option("--model", metavar="NAME", help="Another installed network for the AI stage.")
-]
-ArgOption = Annotated[
-    list[str] | None,
-    typer.Option("--arg", metavar="STAGE=ARGUMENT", help="A further argument of a stage; may be repeated."),
-]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="A value of the chart, as a string; may be repeated."),
-]
-TrtisOption = Annotated[
-    str,
-    typer.Option(
-        "--trtis", metavar="HOST:PORT", help="Let this inference server run the networks (the same as --set trtisUri=)."
-    ),
-]
-DeadlineOption = Annotated[
-    float | None, typer.Option("--deadline", min=1, metavar="SECONDS", help="End the job if it takes longer.")
-]
+if TYPE_CHECKING:
+    from clara_wf.runners import Runner
 
 #: The stages that `--model` is for.
 _AI_STAGES = ("ai-vnet", "ai-livertumor")
@@ -64,7 +41,7 @@ class Wishes:
     values: Sequence[str] = ()  # KEY=VALUE
     trtis: str = ""  # address of the inference server; empty: what the chart says
     deadline: float | None = None  # seconds
-    place: Place = field(default_factory=Place)  # where the job runs
+    runner: RunnerChoice = field(default_factory=RunnerChoice)  # what runs the job
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +50,6 @@ class Order:
 
     request: JobRequest  # what it asks of the chart
     plan: Plan  # what the chart makes of that
-    place: Place  # where it runs
 
 
 def order(where: Places, workflow: str, stages: Sequence[str], *, job_id: str, root: str, wishes: Wishes) -> Order:
@@ -82,13 +58,12 @@ def order(where: Places, workflow: str, stages: Sequence[str], *, job_id: str, r
     Raises
     ------
     UsageError
-        A wish is for a stage that the workflow does not have, or is written wrongly.
+        A wish is for a stage that the workflow does not have, is written wrongly, or cannot be had in a cluster.
     """
     if wishes.trtis:
         if not any(stage in _AI_STAGES for stage in stages):
             raise UsageError("--trtis is for workflows with an AI stage, and this one has none")
         Address.parse(wishes.trtis)  # a wrong one is told before anything is done
-    extra = nested(dict(_pair(value, "--set", "KEY=VALUE") for value in wishes.values))
     request = JobRequest(
         workflow=workflow,
         job_id=job_id,
@@ -98,9 +73,12 @@ def order(where: Places, workflow: str, stages: Sequence[str], *, job_id: str, r
         trtis_uri=wishes.trtis,
         deadline=wishes.deadline,
         options=_stage_options(stages, wishes),
-        extra=with_values(extra, wishes.place, wishes.trtis),
+        extra=merge(wishes.runner.values(), set_values(wishes.values)),
     )
-    return Order(request=request, plan=plan_job(where.workspace.chart, request), place=wishes.place)
+    plan = plan_job(where.workspace.chart, request)
+    if wishes.runner.kind == "kubernetes":
+        check_server(plan)
+    return Order(request=request, plan=plan)
 
 
 def _stage_options(stages: Sequence[str], wishes: Wishes) -> Mapping[str, Sequence[str]]:
@@ -113,16 +91,9 @@ def _stage_options(stages: Sequence[str], wishes: Wishes) -> Mapping[str, Sequen
             raise UsageError("--model is for workflows with an AI stage, and this one has none")
         options.setdefault(found[0], []).extend(["--model", wishes.model])
     for argument in wishes.arguments:
-        stage, text = _pair(argument, "--arg", "STAGE=ARGUMENT")
+        stage, text = pair(argument, "--arg", "STAGE=ARGUMENT")
         options.setdefault(stage, []).append(text)
     return options
-
-
-def _pair(text: str, option: str, form: str) -> tuple[str, str]:
-    key, separator, value = text.partition("=")
-    if not separator or not key:
-        raise UsageError(f"{option} {text} is not {form}")
-    return key, value
 
 
 def install_models(job: Plan, where: Places) -> None:
@@ -155,29 +126,28 @@ def install_models(job: Plan, where: Places) -> None:
                 find_model(where.models, name)
 
 
-def carry_out(job: Order, where: Places, *, as_json: bool) -> Job:
+def carry_out(plan: Plan, runner: Runner, *, as_json: bool) -> Job:
     """Run a plan, show how it goes, and return what became of it."""
     from clara_wf.runners import canceling_on_signals
 
-    runner = runner_for(job.place, where.workspace.chart, job.request, where.workspace.code_folders)
-    names = [stage.name for stage in job.plan.stages]
-    with runner.run(job.plan) as run, display(names, as_json=as_json) as shown, canceling_on_signals(run):
+    names = [stage.name for stage in plan.stages]
+    with runner.run(plan) as run, display(names, as_json=as_json) as shown, canceling_on_signals(run):
         for event in run:
             shown.show(event)
     return run.job
 
 
-def raise_if_failed(job: Job, place: str) -> None:
+def raise_if_failed(job: Job, logs: Path) -> None:
     """Turn a job without a result into the error that says why.
 
     Raises
     ------
     JobError or LackError
-        The job was canceled, or a stage failed; `place` tells where the logs are.
+        The job was canceled, or a stage failed; the message names the folder of the logs.
     """
     if job.succeeded:
         return
-    remedy = f"Logs: {place}"
+    remedy = f"Logs: {logs}"
     if job.status is JobStatus.CANCELED:
         raise JobCanceled("the job was canceled", remedy=remedy)
     failed = next((stage for stage in job.stages if stage.state is StageState.FAILED), None)

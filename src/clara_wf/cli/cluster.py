@@ -5,10 +5,11 @@ from __future__ import annotations
 import base64
 import json
 import os
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
+from clara_wf.cli.options import DEFAULT_NAMESPACE, NamespaceOption
 from clara_wf.model.errors import LackError, UsageError
 
 if TYPE_CHECKING:
@@ -18,11 +19,10 @@ SECRET = "nvcr.io"  # noqa: S105 - the secret's name, as the guide has it
 #: The registry's fixed user name; the key is the password.
 _USER = "$oauthtoken"
 
-NamespaceOption = Annotated[str, typer.Option("--namespace", "-n", help="Namespace of the cluster.")]
 
-
-def set_ngc_api_key(*, namespace: NamespaceOption = "default") -> None:
+def set_ngc_api_key(*, namespace: NamespaceOption = None) -> None:
     """Store the key for pulling images, from NGC_API_KEY or asked for without echo."""
+    namespace = namespace or DEFAULT_NAMESPACE
     client = reach(namespace)
     key = os.environ.get("NGC_API_KEY") or typer.prompt("NGC API key", hide_input=True)
     if not key.strip() or any(character.isspace() for character in key.strip()):

@@ -147,14 +147,14 @@ def _decoders(_: Places) -> Iterator[Finding]:
 
 
 def _containers(_: Places) -> Iterator[Finding]:
-    found = [name for name in ("podman", "docker") if shutil.which(name)]
-    yield Finding(
-        name="containers",
-        ok=bool(found),
-        detail=", ".join(found) or "neither podman nor docker",
-        remedy="Only needed to build images of stages",
-        needed=False,
-    )
+    """Ask docker or podman: one that is installed does not always work."""
+    from clara_wf.containers.engine import find_engine
+
+    try:
+        engine = find_engine()
+        yield Finding(name="containers", ok=True, detail=f"{engine.kind} {engine.version}", needed=False)
+    except ClaraError as fault:
+        yield Finding(name="containers", ok=False, detail=fault.message, remedy=fault.remedy or "", needed=False)
 
 
 def _cluster(_: Places) -> Iterator[Finding]:

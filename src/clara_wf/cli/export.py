@@ -15,9 +15,11 @@ from clara_wf.chart.catalog import read_catalog, read_values
 from clara_wf.chart.manifest import Manifest
 from clara_wf.chart.plan import read_plan
 from clara_wf.chart.render import job_values, render
-from clara_wf.chart.request import JobRequest, merge, nested
+from clara_wf.chart.request import JobRequest, merge
 from clara_wf.chart.text import to_yaml
-from clara_wf.cli.carry_out import SetOption, TrtisOption, new_job_id
+from clara_wf.cli.carry_out import new_job_id
+from clara_wf.cli.options import DEFAULT_NAMESPACE, NamespaceOption, SetOption, TrtisOption, set_values
+from clara_wf.cli.runner import check_server
 from clara_wf.cli.terminal import remark
 from clara_wf.cli.workflows import WorkflowArgument
 from clara_wf.cli.workspace import places
@@ -40,7 +42,6 @@ PayloadsOption = Annotated[
 ModelsOption = Annotated[
     str | None, typer.Option("--models", metavar="DIR", help="Model repository on the node (default: the chart's).")
 ]
-NamespaceOption = Annotated[str, typer.Option("--namespace", metavar="NAME", help="Where the objects go.")]
 KubernetesOption = Annotated[
     str,
     typer.Option("--kubernetes", metavar="VERSION", help="The cluster's version, such as 1.20.2 (default: a new one)."),
@@ -51,6 +52,20 @@ OutputOption = Annotated[
 
 #: No object of an export was made by Helm, nor is Helm to look after it.
 _MANAGER = "app.kubernetes.io/managed-by"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Wishes:
+    """What the options of both commands ask for."""
+
+    workflow: str  # name, alias or UUID
+    job_id: str | None  # UUID; None: a new one
+    payloads: str | None  # folder of the node; None: the chart's
+    models: str | None  # folder of the node; None: the chart's
+    trtis: str  # address of the inference server; empty: what the chart says
+    values: Sequence[str]  # KEY=VALUE
+    namespace: str  # where the objects go
+    kubernetes: str  # version; empty: a new one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,27 +87,28 @@ def manifests(
     models: ModelsOption = None,
     trtis: TrtisOption = "",
     values: SetOption = None,
-    namespace: NamespaceOption = "default",
+    namespace: NamespaceOption = None,
     kubernetes: KubernetesOption = "",
     output: OutputOption = None,
 ) -> None:
     """Write a job as plain objects of Kubernetes, for `kubectl apply`."""
-    export = _export(
-        workflow,
+    wishes = _Wishes(
+        workflow=workflow,
         job_id=job_id,
         payloads=payloads,
         models=models,
         trtis=trtis,
         values=values or (),
-        namespace=namespace,
+        namespace=namespace or DEFAULT_NAMESPACE,
         kubernetes=kubernetes,
     )
+    export = _export(wishes)
     name = next(found.name for found in export.objects if found.kind == "Job")
     heading = [
         f"Workflow '{export.plan.workflow}' as a Job of Kubernetes, by clara-wf {__version__}. Not for clinical use.",
         *_about_payload(export),
         f"Apply it:    kubectl apply -f {output or '-'}",
-        f"Follow it:   kubectl --namespace {namespace} get job {name} --watch",
+        f"Follow it:   kubectl --namespace {export.namespace} get job {name} --watch",
     ]
     _write(to_yaml([found.body for found in export.objects], heading=heading), output)
 
@@ -106,7 +122,7 @@ def argo(
     models: ModelsOption = None,
     trtis: TrtisOption = "",
     values: SetOption = None,
-    namespace: NamespaceOption = "default",
+    namespace: NamespaceOption = None,
     kubernetes: KubernetesOption = "",
     service_account: Annotated[
         str, typer.Option("--service-account", metavar="NAME", help="Of Argo's own container in each pod.")
@@ -114,16 +130,17 @@ def argo(
     output: OutputOption = None,
 ) -> None:
     """Write a job as an Argo Workflow, a pod a stage."""
-    export = _export(
-        workflow,
+    wishes = _Wishes(
+        workflow=workflow,
         job_id=job_id,
         payloads=payloads,
         models=models,
         trtis=trtis,
         values=values or (),
-        namespace=namespace,
+        namespace=namespace or DEFAULT_NAMESPACE,
         kubernetes=kubernetes,
     )
+    export = _export(wishes)
     found = argo_workflow(export.objects, service_account=service_account)
     heading = [
         f"Workflow '{export.plan.workflow}' for Argo Workflows, by clara-wf {__version__}. Not for clinical use.",
@@ -131,39 +148,30 @@ def argo(
         "Each stage is a pod: all must reach the payload. A folder of a node is reached on that node alone.",
         f"Service account '{service_account}' must be allowed to create and patch workflowtaskresults.",
         f"Apply it:    kubectl apply -f {output or '-'}",
-        f"Follow it:   argo --namespace {namespace} watch {found['metadata']['name']}",
+        f"Follow it:   argo --namespace {export.namespace} watch {found['metadata']['name']}",
     ]
     others = [manifest.body for manifest in export.objects if manifest.kind != "Job"]
     _write(to_yaml([*others, found], heading=heading), output)
 
 
-def _export(
-    workflow: str,
-    *,
-    job_id: str | None,
-    payloads: str | None,
-    models: str | None,
-    trtis: str,
-    values: Sequence[str],
-    namespace: str,
-    kubernetes: str,
-) -> _Export:
+def _export(wishes: _Wishes) -> _Export:
     """Render a job, and see to it that it is one."""
     chart = places().workspace.chart
-    name = read_catalog(chart).workflow(workflow).name
+    name = read_catalog(chart).workflow(wishes.workflow).name
     own = read_values(chart)
-    identity = new_job_id() if job_id is None else checked_job_id(job_id)
+    identity = new_job_id() if wishes.job_id is None else checked_job_id(wishes.job_id)
     request = JobRequest(
         workflow=name,
         job_id=identity,
         job_name=f"{name}-{identity[:8]}",
-        payloads=_folder("--payloads", payloads or own["workflow"]["payloads"]["hostPath"]),
-        models=_folder("--models", models or own["models"]["hostPath"]),
-        trtis_uri=trtis,
-        extra=merge({"kubeVersion": kubernetes} if kubernetes else {}, nested(dict(map(_pair, values)))),
+        payloads=_folder("--payloads", wishes.payloads or own["workflow"]["payloads"]["hostPath"]),
+        models=_folder("--models", wishes.models or own["models"]["hostPath"]),
+        trtis_uri=wishes.trtis,
+        extra=merge({"kubeVersion": wishes.kubernetes} if wishes.kubernetes else {}, set_values(wishes.values)),
     )
-    rendered = render(chart, request.release, job_values(chart, request), namespace=namespace)
+    rendered = render(chart, request.release, job_values(chart, request), namespace=wishes.namespace)
     plan = read_plan(rendered, chart)
+    check_server(plan)
     objects = [manifest for manifest in rendered if not manifest.is_hook]
     for manifest in objects:
         _own(manifest.body["metadata"])
@@ -175,7 +183,7 @@ def _export(
     return _Export(
         plan=plan,
         objects=tuple(objects),
-        namespace=namespace,
+        namespace=wishes.namespace,
         user=(context.get("runAsUser"), context.get("runAsGroup")),
     )
 
@@ -188,13 +196,6 @@ def _folder(option: str, text: str) -> Path:
     if not PurePosixPath(text).is_absolute():
         raise UsageError(f"{option} {text} is a folder of the cluster's node, and not absolute")
     return Path(text)
-
-
-def _pair(text: str) -> tuple[str, str]:
-    key, separator, value = text.partition("=")
-    if not separator or not key:
-        raise UsageError(f"--set {text} is not KEY=VALUE")
-    return key, value
 
 
 def _about_payload(export: _Export) -> list[str]:

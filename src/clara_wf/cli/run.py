@@ -6,7 +6,6 @@ import contextlib
 import os
 import shutil
 import uuid
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -14,13 +13,6 @@ import typer
 
 from clara_wf.chart.catalog import read_catalog
 from clara_wf.cli.carry_out import (
-    ArgOption,
-    DeadlineOption,
-    ModelOption,
-    Order,
-    ResampleOption,
-    SetOption,
-    TrtisOption,
     Wishes,
     carry_out,
     install_models,
@@ -29,12 +21,23 @@ from clara_wf.cli.carry_out import (
     print_end,
     raise_if_failed,
 )
+from clara_wf.cli.job_input import staged_in
+from clara_wf.cli.options import (
+    ArgOption,
+    DeadlineOption,
+    ModelOption,
+    NamespaceOption,
+    ResampleOption,
+    RunnerOption,
+    SetOption,
+    TrtisOption,
+)
 from clara_wf.cli.outcome import SUMMARIES, gather, show
-from clara_wf.cli.runner import NamespaceOption, Place, RunnerOption
+from clara_wf.cli.runner import RunnerChoice, runner_for
 from clara_wf.cli.terminal import Json, remark, results
 from clara_wf.cli.workflows import WorkflowArgument
-from clara_wf.cli.workspace import Places, places
-from clara_wf.model.errors import ClaraError, JobError, LackError, UsageError
+from clara_wf.cli.workspace import places
+from clara_wf.model.errors import JobError, LackError, UsageError
 from clara_wf.model.files import UNFINISHED, fsync
 from clara_wf.model.job import Job
 from clara_wf.model.payload import Payload, job_id
@@ -66,7 +69,11 @@ def run(
     namespace: NamespaceOption = None,
     identity: Annotated[
         str | None,
-        typer.Option("--job", metavar="ID", help="UUID of the job: the same one again finds it in the cluster."),
+        typer.Option(
+            "--job",
+            metavar="ID",
+            help="UUID of the job (default: a new one). In a cluster, the same command with it finds the job again.",
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -78,7 +85,7 @@ def run(
         values=values or (),
         trtis=trtis,
         deadline=deadline,
-        place=Place.of(runner, namespace, keep=keep),
+        runner=RunnerChoice.of(runner, namespace, keep=keep and runner == "kubernetes"),
     )
     where = places()
     found = read_catalog(where.workspace.chart).workflow(workflow)
@@ -88,20 +95,16 @@ def run(
     _check_output(source, output, force=force)
     wanted = job_id(identity) if identity else new_job_id()
     job = order(where, found.name, found.stages, job_id=wanted, root="payloads", wishes=wishes)
-    install_models(job.plan, where)
-    is_new = not job.plan.payload.exists()
-    if not is_new and not _may_run_still(job):
+    if job.plan.payload.exists() and runner != "kubernetes":
         raise UsageError(f"there is a payload of job {wanted} already", remedy="Give yours another id by --job")
-    if is_new:
-        _stage_in(source.absolute(), job.plan, link=job.place.follows_links)
-    if job.place.kind == "kubernetes":
-        remark(f"job {wanted} in namespace {job.place.namespace}")
-    _carry_out(job, where, output, as_json=as_json, force=force, keep=keep, is_new=is_new)
-
-
-def _may_run_still(job: Order) -> bool:
-    """Whether a job whose payload is there already may be running in a cluster, to be found again."""
-    return job.place.kind == "kubernetes" and Payload(root=job.plan.payload).job.is_file()
+    chosen = runner_for(wishes.runner, where.workspace, job.request)
+    install_models(job.plan, where)
+    if runner == "kubernetes":
+        found_by = f"the same command with --job {wanted} finds it again"
+        remark(f"job {wanted} in namespace {wishes.runner.namespace}: {found_by}")
+    with staged_in(source.absolute(), job.plan, link=chosen.capabilities.follows_links):
+        done = carry_out(job.plan, chosen, as_json=as_json)
+    _deliver(done, job.plan, output, as_json=as_json, force=force, keep=keep)
 
 
 def _check_input(source: Path) -> None:
@@ -133,54 +136,9 @@ def _check_output(source: Path, output: Path, *, force: bool) -> None:
         raise UsageError(f"{above} may not be written to", remedy="Name another folder by --output")
 
 
-def _stage_in(source: Path, job: Plan, *, link: bool) -> None:
-    """Put the input into the payload: by links, since stages read it and never write there; else as a copy."""
-    job.input.parent.mkdir(parents=True, exist_ok=True)
+def _deliver(done: Job, job: Plan, output: Path, *, as_json: bool, force: bool, keep: bool) -> None:
     try:
-        if not link:
-            _copy_in(source, job.input)
-        elif source.is_dir():
-            job.input.symlink_to(source, target_is_directory=True)
-        else:
-            job.input.mkdir()
-            for file in _belonging(source):
-                (job.input / file.name).symlink_to(file)
-    except BaseException:
-        shutil.rmtree(job.payload, ignore_errors=True)
-        raise
-
-
-def _copy_in(source: Path, target: Path) -> None:
-    """Copy the files alone: who may read them in a container is not who may read them here."""
-    if source.is_dir():
-        shutil.copytree(source, target, copy_function=shutil.copyfile)
-        return
-    target.mkdir()
-    for file in _belonging(source):
-        shutil.copyfile(file, target / file.name)
-
-
-def _belonging(file: Path) -> Sequence[Path]:
-    """Return a file and those without which it is nothing: a MetaImage has its voxels and its record beside it."""
-    if file.suffix != ".mhd":
-        return [file]
-    from clara_wf.imaging.metaimage import files_of
-
-    return files_of(file)
-
-
-def _carry_out(
-    ordered: Order, where: Places, output: Path, *, as_json: bool, force: bool, keep: bool, is_new: bool
-) -> None:
-    job = ordered.plan
-    try:
-        done = carry_out(ordered, where, as_json=as_json)
-    except ClaraError as fault:
-        if is_new and not fault.retriable:
-            shutil.rmtree(job.payload)  # nothing was started
-        raise
-    try:
-        raise_if_failed(done, str(Payload(root=job.payload).logs))
+        raise_if_failed(done, Payload(root=job.payload).logs)
     except (JobError, LackError) as fault:
         if not keep:
             _remove_images(job)
@@ -210,7 +168,7 @@ def _remove_images(job: Plan) -> None:
             if path.is_dir() and not path.is_symlink():
                 with contextlib.suppress(OSError):  # something that is kept lies in it
                     path.rmdir()
-            elif path.name not in SUMMARIES:
+            elif path.name not in SUMMARIES or path.is_relative_to(job.input):
                 path.unlink()
         with contextlib.suppress(OSError):
             folder.rmdir()

@@ -1,53 +1,37 @@
-"""Where a job runs: processes or containers of this machine, or a cluster."""
+"""What runs a job: processes or containers of this machine, or a cluster."""
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-import typer
-
-from clara_wf.chart.request import JobRequest, merge
+from clara_wf.chart.request import JobRequest
+from clara_wf.chart.workspace import Workspace
+from clara_wf.cli.options import DEFAULT_NAMESPACE, RunnerKind, namespace_for
 from clara_wf.cli.terminal import remark
 from clara_wf.kserve.address import Address
 from clara_wf.model.errors import UsageError
 from clara_wf.model.plan import Plan
 
-if TYPE_CHECKING:
-    from lightkube import Client
-
+if TYPE_CHECKING:  # loaded where a cluster is asked for
+    from clara_wf.bucket.payload import PayloadStore
     from clara_wf.runners import Runner
-
-Kind = Literal["process", "container", "kubernetes"]
-
-RunnerOption = Annotated[
-    Kind,
-    typer.Option(
-        "--runner",
-        help="What runs the stages: processes of this machine, containers (podman or docker), or the cluster that "
-        "KUBECONFIG names.",
-    ),
-]
-NamespaceOption = Annotated[
-    str | None, typer.Option("--namespace", "-n", help="Namespace of the cluster (default: default).")
-]
-
-_NAMESPACE = "default"
+    from clara_wf.runners.kubernetes import Cluster
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
-    """Where a job is to run, as the options say."""
+class RunnerChoice:
+    """Which runner the options ask for."""
 
-    kind: Kind = "process"
-    namespace: str = _NAMESPACE
+    kind: RunnerKind = "process"
+    namespace: str = DEFAULT_NAMESPACE  # of the cluster
     keep: bool = False  # leave the release in the cluster
 
     @staticmethod
-    def of(kind: Kind, namespace: str | None, *, keep: bool = False) -> Place:
+    def of(kind: RunnerKind, namespace: str | None, *, keep: bool) -> RunnerChoice:
         """Read the options.
 
         Raises
@@ -55,30 +39,14 @@ class Place:
         UsageError
             They do not go together.
         """
-        if namespace is not None and kind != "kubernetes":
-            raise UsageError("--namespace is for a cluster", remedy="Add --runner kubernetes, or leave it out")
-        return Place(kind=kind, namespace=namespace or _NAMESPACE, keep=keep)
+        if keep and kind != "kubernetes":
+            raise UsageError("--keep is for a release in a cluster", remedy="Add --runner kubernetes, or leave it out")
+        return RunnerChoice(kind=kind, namespace=namespace_for(kind, namespace), keep=keep)
 
-    @property
-    def follows_links(self) -> bool:
-        """Whether a stage sees what a link in the payload leads to."""
-        return self.kind == "process"
-
-    def values(self, trtis: str) -> Mapping[str, Any]:
-        """Return the chart's values that follow from the place.
-
-        Raises
-        ------
-        UsageError
-            The inference server cannot be reached from there.
-        """
+    def values(self) -> Mapping[str, Any]:
+        """Return the chart's values that follow from the choice."""
         if self.kind != "kubernetes":
             return {}
-        if trtis and Address.parse(trtis).host in {"localhost", "127.0.0.1", "::1"}:
-            raise UsageError(
-                f"--trtis {trtis} means, in a cluster, the pod itself",
-                remedy="Name the server's Service, as `clara-wf install_trtis --runner kubernetes` prints it",
-            )
         # The payload's folders belong to whoever starts the job.
         from clara_wf.runners.sharing import stage_user
 
@@ -86,95 +54,99 @@ class Place:
         return {"podSecurityContext": {"runAsUser": user, "runAsGroup": group}}
 
 
-def runner_for(place: Place, chart: Path, request: JobRequest, code_folders: Mapping[str, Path]) -> Runner:
-    """Return the runner for a place.
+def check_server(plan: Plan) -> None:
+    """Check that pods can reach the inference server that a plan for a cluster names.
+
+    Raises
+    ------
+    UsageError
+        Its address is none, or means the pod itself.
+    """
+    for uri in {stage.variable("TRTISURI") for stage in plan.stages} - {""}:
+        if _is_loopback(Address.parse(uri).host):
+            raise UsageError(
+                f"--trtis {uri} means, in a cluster, the pod itself",
+                remedy="Name the server's Service, as `clara-wf install_trtis --runner kubernetes` prints it",
+            )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host.lower().rstrip(".") == "localhost"
+    return address.is_loopback or address.is_unspecified
+
+
+def runner_for(choice: RunnerChoice, workspace: Workspace, request: JobRequest) -> Runner:
+    """Return the runner that was chosen.
 
     Raises
     ------
     LackError
         There is no docker and no podman; or no cluster, or it does not answer.
     """
-    match place.kind:
+    match choice.kind:
         case "process":
             from clara_wf.runners import ProcessRunner
 
-            return ProcessRunner(code_folders=code_folders)
+            return ProcessRunner(code_folders=workspace.code_folders)
         case "container":
             from clara_wf.containers.engine import find_engine
             from clara_wf.runners.container import ContainerRunner
 
             return ContainerRunner(find_engine())
         case "kubernetes":
-            return _cluster_runner(place, chart, request)
+            return _cluster_runner(choice, workspace, request)
 
 
-def _cluster_runner(place: Place, chart: Path, request: JobRequest) -> Runner:
+def _cluster_runner(choice: RunnerChoice, workspace: Workspace, request: JobRequest) -> Runner:
     from clara_wf.chart.release import JobRelease
     from clara_wf.cli.cluster import reach
     from clara_wf.runners.kubernetes import Cluster, KubernetesRunner
 
-    client = reach(place.namespace)
-    release = JobRelease(chart=chart, request=request, namespace=place.namespace)
+    cluster = Cluster(reach(choice.namespace), choice.namespace)
+    release = JobRelease(chart=workspace.chart, request=request, namespace=choice.namespace)
 
     def release_of(plan: Plan) -> JobRelease:
         if plan.storage == "hostPath":
-            _warn_of_other_machines(client, plan)
+            _warn_of_other_machines(cluster, plan)
         return release
 
-    return KubernetesRunner(Cluster(client, place.namespace), release_of, store_of=_store_of, keep=place.keep)
+    return KubernetesRunner(cluster, release_of, store_of=_store_of, keep=choice.keep)
 
 
-def _store_of(plan: Plan) -> BucketStore | None:
-    return BucketStore(plan) if plan.store else None
+def _store_of(plan: Plan) -> PayloadStore | None:
+    if not plan.store:
+        return None
+    from clara_wf.bucket.payload import PayloadStore
+
+    return PayloadStore(plan)
 
 
-class BucketStore:
-    """Carries a payload through a bucket."""
-
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
-
-    def send(self) -> None:
-        """Send the input."""
-        from clara_wf.bucket import send
-
-        folder = self._plan.input
-        send(folder, f"{self._plan.store}/{folder.relative_to(self._plan.payload)}", self._plan.store_endpoint)
-
-    def fetch(self) -> None:
-        """Fetch what the stages left."""
-        from clara_wf.bucket import fetch
-
-        own_input = str(self._plan.input.relative_to(self._plan.payload))
-        fetch(self._plan.store, self._plan.payload, self._plan.store_endpoint, skip=[own_input])
-
-    def remove(self) -> None:
-        """Remove the job's folder of the bucket."""
-        from clara_wf.bucket import remove
-
-        remove(self._plan.store, self._plan.store_endpoint)
-
-
-def _warn_of_other_machines(client: Client, plan: Plan) -> None:
+def _warn_of_other_machines(cluster: Cluster, plan: Plan) -> None:
     """Say that a folder of this machine is what pods on other machines do not see, unless it is shared with them."""
-    from lightkube.core.exceptions import ApiError
-    from lightkube.resources.core_v1 import Node
-
-    try:
-        nodes = list(client.list(Node))
-    except ApiError:  # not everybody may list nodes
+    addresses = cluster.node_addresses()
+    if addresses is None:
         return
-    addresses = {
-        address.address for node in nodes if node.status is not None for address in node.status.addresses or []
-    }
-    here = any(address in {socket.gethostname(), "127.0.0.1"} or _is_local(address) for address in addresses)
-    if not here:
+    numbers = {address for address in addresses if _is_number(address)}
+    own = {address for address in numbers if _is_own(address)}
+    if not own and socket.gethostname() not in addresses:
         remark(f"This machine is no node of the cluster: its nodes must share the folder {plan.payload.parent}")
-    elif len(nodes) > 1:
-        remark(f"The cluster has {len(nodes)} nodes: they must share the folder {plan.payload.parent}")
+    elif own and own != numbers:
+        remark(f"The cluster has other nodes too: they must share the folder {plan.payload.parent}")
 
 
-def _is_local(address: str) -> bool:
+def _is_number(address: str) -> bool:
+    """Whether an address is no name."""
+    try:
+        ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_own(address: str) -> bool:
     """Whether an address is one of this machine's own: only those can be listened at."""
     try:
         with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as probe:
@@ -182,8 +154,3 @@ def _is_local(address: str) -> bool:
     except OSError:
         return False
     return True
-
-
-def with_values(request_extra: Mapping[str, Any], place: Place, trtis: str) -> dict[str, Any]:
-    """Lay what the user sets over what follows from the place."""
-    return merge(place.values(trtis), request_extra)

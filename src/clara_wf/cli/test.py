@@ -8,27 +8,24 @@ from typing import Annotated
 import typer
 
 from clara_wf.chart.catalog import read_catalog
-from clara_wf.cli.carry_out import (
+from clara_wf.cli.carry_out import Wishes, carry_out, install_models, order, print_end, raise_if_failed
+from clara_wf.cli.complete import workflow_names
+from clara_wf.cli.options import (
     ArgOption,
     DeadlineOption,
     ModelOption,
-    Order,
+    NamespaceOption,
     ResampleOption,
+    RunnerOption,
     SetOption,
     TrtisOption,
-    Wishes,
-    carry_out,
-    install_models,
-    order,
-    print_end,
-    raise_if_failed,
 )
-from clara_wf.cli.complete import workflow_names
 from clara_wf.cli.outcome import Outcome, gather, show
-from clara_wf.cli.runner import NamespaceOption, Place, RunnerOption
+from clara_wf.cli.runner import RunnerChoice, runner_for
 from clara_wf.cli.terminal import Json, remark, results
 from clara_wf.cli.workspace import Places, places
 from clara_wf.model.errors import ClaraError, StageFailed
+from clara_wf.model.job import Job
 from clara_wf.model.payload import Payload, job_id
 from clara_wf.model.plan import Plan
 
@@ -78,13 +75,14 @@ def test_workflow(
         values=values or (),
         trtis=trtis,
         deadline=deadline,
-        place=Place.of(runner, namespace, keep=keep),
+        runner=RunnerChoice.of(runner, namespace, keep=keep),
     )
     identity = job_id(job) if job else _usual_job(first, projections=projections)
     planned = order(where, found.name, found.stages, job_id=identity, root="test-data", wishes=wishes)
+    chosen = runner_for(wishes.runner, where.workspace, planned.request)
     install_models(planned.plan, where)
     _make_input(where, identity, first, projections=projections)
-    _carry_out(planned, where, as_json=as_json)
+    _judge(carry_out(planned.plan, chosen, as_json=as_json), planned.plan, as_json=as_json)
 
 
 def _usual_job(first: str, *, projections: bool) -> str:
@@ -106,11 +104,10 @@ def _make_input(where: Places, identity: str, first: str, *, projections: bool) 
     ensure_test_data(where.test_data, identity, first, projections=projections, progress=say)
 
 
-def _carry_out(ordered: Order, where: Places, *, as_json: bool) -> None:
-    done, job = carry_out(ordered, where, as_json=as_json), ordered.plan
+def _judge(done: Job, job: Plan, *, as_json: bool) -> None:
     outcome = None
     try:
-        raise_if_failed(done, str(Payload(root=job.payload).logs))
+        raise_if_failed(done, Payload(root=job.payload).logs)
         outcome = _compared(gather(job), job)
         _check(outcome, job)
     except ClaraError as fault:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,7 +12,7 @@ from clara_wf.chart.helm import find_helm
 from clara_wf.chart.workspace import shipped_charts
 from clara_wf.cli.cluster import reach
 from clara_wf.cli.names import Commands
-from clara_wf.cli.runner import NamespaceOption
+from clara_wf.cli.options import NamespaceOption, ServerRunnerOption, namespace_for
 from clara_wf.cli.terminal import Json, print_json, remark, results, show
 from clara_wf.cli.workspace import Places, places
 from clara_wf.model.errors import LackError, UsageError
@@ -25,14 +25,8 @@ if TYPE_CHECKING:  # loaded by the commands that need them
 
 RELEASE = "trtis"
 LOCK_FILE = "requirements-trtis.lock"
-_NAMESPACE = "default"
 #: Seconds that a cluster may take to pull the image and load the models.
 _READY_S = 600.0
-
-RunnerOption = Annotated[
-    Literal["process", "kubernetes"],
-    typer.Option("--runner", help="A process of this machine, or the cluster that KUBECONFIG names."),
-]
 
 app = typer.Typer(cls=Commands, no_args_is_help=True, help="Look at the inference server on this machine.")
 
@@ -48,7 +42,7 @@ def install_trtis(
         int | None,
         typer.Option(min=1, max=65533, help="Of HTTP; gRPC and metrics have the next two (default: 8000)."),
     ] = None,
-    runner: RunnerOption = "process",
+    runner: ServerRunnerOption = "process",
     namespace: NamespaceOption = None,
     gpus: Annotated[int, typer.Option(min=0, help="GPUs for the server in the cluster.")] = 0,
     image: Annotated[
@@ -58,12 +52,12 @@ def install_trtis(
 ) -> None:
     """Install the inference server (Triton) and start it: on this machine, or in a cluster."""
     where = places()
+    namespace = namespace_for(runner, namespace)
     if runner == "kubernetes":
         if port is not None:
             raise UsageError("--port is for a server on this machine", remedy="Set service.httpPort in charts/trtis")
-        _install_into_cluster(where, namespace or _NAMESPACE, gpus, image)
+        _install_into_cluster(where, namespace, gpus, image)
         return
-    _refuse_cluster_options(namespace)
     if image is not None:
         raise UsageError("--image is for a cluster", remedy="Add --runner kubernetes, or leave it out")
     if gpus:
@@ -92,12 +86,12 @@ def _start(where: Places, port: int | None) -> Server:
     return start(where.trtis, environment, where.models, port=DEFAULT_PORT if port is None else port, say=remark)
 
 
-def uninstall_trtis(*, runner: RunnerOption = "process", namespace: NamespaceOption = None) -> None:
+def uninstall_trtis(*, runner: ServerRunnerOption = "process", namespace: NamespaceOption = None) -> None:
     """Stop the inference server on this machine, or uninstall it from the cluster."""
+    namespace = namespace_for(runner, namespace)
     if runner == "kubernetes":
-        _uninstall_from_cluster(namespace or _NAMESPACE)
+        _uninstall_from_cluster(namespace)
         return
-    _refuse_cluster_options(namespace)
     from clara_wf.trtis.server import stop
 
     folder = places().trtis
@@ -177,11 +171,6 @@ def log(
     remark(f"The log lies at: {path}")
     for line in tail(path, lines):
         show(line)
-
-
-def _refuse_cluster_options(namespace: str | None) -> None:
-    if namespace is not None:
-        raise UsageError("--namespace is for a cluster", remedy="Add --runner kubernetes, or leave it out")
 
 
 def _install_into_cluster(where: Places, namespace: str, gpus: int, image: str | None) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from clara_wf.model.errors import ClaraError, LackError, UsageError
@@ -16,10 +15,26 @@ CHOICE = "CLARA_WF_CONTAINER_ENGINE"
 KINDS = ("podman", "docker")
 #: A daemon that hangs must not hang us.
 _ANSWER_SECONDS = 20.0
+#: How docker and podman say that an image or a container is not there.
+_ABSENT = (
+    "no such image",
+    "no such object",
+    "no such container",
+    "image not known",
+    "container not known",
+    "failed to find image",
+    "unable to find image",
+)
 
 
 class EngineFailed(ClaraError):
     """Docker or podman refused or failed; the message is its own last line."""
+
+    @property
+    def is_absent(self) -> bool:
+        """Whether it says that there is no such image or container, rather than that it does not work."""
+        text = self.message.lower()
+        return any(words in text for words in _ABSENT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +52,7 @@ class Engine:
         Raises
         ------
         EngineFailed
-            It failed, or did not answer within `timeout` seconds.
+            It failed, could not be started, or did not answer within `timeout` seconds.
         """
         try:
             done = subprocess.run(
@@ -52,9 +67,16 @@ class Engine:
             )
         except subprocess.TimeoutExpired as exc:
             raise EngineFailed(f"`{self.kind} {arguments[0]}` did not answer within {timeout:g} s") from exc
+        except OSError as exc:
+            raise self.not_started(exc) from exc
         if done.returncode:
-            raise EngineFailed(f"`{self.kind} {arguments[0]}` failed: {_last_line(done.stderr, done.returncode)}")
+            cause = last_line(done.stderr) or f"exit code {done.returncode}"
+            raise EngineFailed(f"`{self.kind} {arguments[0]}` failed: {cause}")
         return done.stdout
+
+    def not_started(self, fault: OSError) -> EngineFailed:
+        """Return the error for a program that was removed meanwhile, or is none."""
+        return EngineFailed(f"{self.program} cannot be started: {fault.strerror or fault}")
 
 
 def find_engine(choice: str | None = None) -> Engine:
@@ -74,7 +96,7 @@ def find_engine(choice: str | None = None) -> Engine:
     """
     wanted = choice or os.environ.get(CHOICE, "")
     if wanted and os.path.basename(wanted) not in KINDS:  # noqa: PTH119 - a name or a path
-        raise UsageError(f"{CHOICE}={wanted} is neither docker nor podman")
+        raise UsageError(f"{CHOICE}={wanted} is neither docker nor podman", remedy="Name one of them, or a path of one")
     problems = []
     for program in [wanted] if wanted else KINDS:
         found = shutil.which(program)
@@ -104,6 +126,6 @@ def _look_at(program: str) -> Engine:
     return Engine(kind=kind, program=program, version=version, rootless="rootless" in security or security == "true")
 
 
-def _last_line(text: str, code: int) -> str:
-    lines: Sequence[str] = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else f"exit code {code}"
+def last_line(text: str) -> str:
+    """Return the last line that is not empty, which is where both programs say why they failed; "" where none is."""
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")

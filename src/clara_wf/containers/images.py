@@ -19,7 +19,6 @@ from clara_wf.model.errors import LackError, UsageError
 
 #: How podman stores the name of an image that was built here.
 LOCAL = "localhost/"
-_ABSENT = ("no such image", "image not known", "no such object", "unable to find")
 _LOOK_SECONDS = 60.0
 
 
@@ -57,7 +56,7 @@ def find_image(engine: Engine, name: str) -> Image | None:
     try:
         found = json.loads(engine.call("image", "inspect", name, timeout=_LOOK_SECONDS))[0]
     except EngineFailed as fault:
-        if any(words in str(fault).lower() for words in _ABSENT):
+        if fault.is_absent:
             return None
         raise
     tags = found.get("RepoTags") or ()
