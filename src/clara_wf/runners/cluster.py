@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator, Sequence
 
 import httpx2 as httpx
@@ -16,6 +17,8 @@ from clara_wf.model.errors import LackError
 from clara_wf.model.plan import JOB_LABEL
 
 #: Answers that another try, unchanged, may mend: too many requests, and a server that is in trouble.
+#: A change that means nothing, to be looked at again.
+_NUDGED = "clara-workflow/nudged"
 #: What whoever asks reads for itself: wrong at this moment, not there.
 _EXPECTED = {400, 404}
 _TRANSIENT = {429, 500, 502, 503, 504}
@@ -130,6 +133,28 @@ class Cluster:
             if pod.metadata is not None and pod.metadata.name is not None:
                 with _translated(), _unless_gone():
                     self._client.delete(Pod, pod.metadata.name, namespace=self.namespace, grace_period=grace)
+
+    def nudge_claims(self, job_id: str) -> None:
+        """Have the cluster look once more at claims of a job that are not bound.
+
+        A claim that the cluster saw before its volume is looked at again after 15 s, or as soon as it is changed.
+        Whoever may not change it waits.
+        """
+        with _translated():
+            claims = list(
+                self._client.list(PersistentVolumeClaim, namespace=self.namespace, labels={JOB_LABEL: job_id})
+            )
+        for claim in claims:
+            name = claim.metadata.name if claim.metadata is not None else None
+            if name is not None and claim.status is not None and claim.status.phase == "Pending":
+                change = {"metadata": {"annotations": {_NUDGED: str(time.monotonic_ns())}}}
+                try:
+                    with _translated(), _unless_gone():
+                        self._client.patch(PersistentVolumeClaim, name, change, namespace=self.namespace)
+                except Unreachable:
+                    raise
+                except LackError:
+                    return
 
     def leftovers(self, job_id: str) -> list[str]:
         """Return what there still is of a job, by kind: also what is being deleted, which takes its time."""

@@ -21,6 +21,7 @@ class ClusterLimits:
     cleared: float = 60.0  # that an earlier job's objects may take to go away
     carrying: float = 20.0  # that the logs of a failed job may take on their way to the bucket
     unstarted: float = 3.0  # after which the cluster is asked why a pod does not start
+    nudged_every: float = 1.0  # between two reminders of a volume that is not bound
     asked_every: float = 1.0  # between two such questions
 
 

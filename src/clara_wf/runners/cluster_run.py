@@ -122,6 +122,7 @@ class KubernetesRun:
         self._fatal: Trouble | None = None
         self._failed_at: float | None = None
         self._asked_at: float | None = None
+        self._nudged_at = 0.0
         self._further = Further()
         self._told_waiting = False
 
@@ -269,6 +270,9 @@ class KubernetesRun:
         pods = self._cluster.pods(job)
         seen = view(self._plan, job, pods, self._further)
         moment = time.monotonic()
+        if seen.waits_for_volume and moment - self._nudged_at > self._patience.nudged_every:
+            self._nudged_at = moment
+            self._cluster.nudge_claims(self._plan.job_id)
         is_due = self._asked_at is None or moment - self._asked_at > self._patience.asked_every
         if seen.started or moment - self._started < self._patience.unstarted or not is_due:
             return seen

@@ -43,6 +43,8 @@ _NODE_PATIENCE = 10.0
 #: Seconds that a pod may wait for its volumes.
 _VOLUME_PATIENCE = 60.0
 _NODE_REASONS = {"NodeLost", "NodeShutdown", "Terminated", "Shutdown"}
+#: How the scheduler calls what a pod waits for.
+_CLAIM = "PersistentVolumeClaim"
 _DELETED = "its pod was deleted from the cluster"
 
 
@@ -102,6 +104,11 @@ class JobView:
     containers: Mapping[str, ContainerView] = field(default_factory=dict)
     trouble: Trouble | None = None
     waits_for: str = ""  # why it has no node yet, or no pod, in the cluster's words
+
+    @property
+    def waits_for_volume(self) -> bool:
+        """Whether its pod waits for a claim to be bound."""
+        return _CLAIM in self.waits_for
 
     @property
     def started(self) -> bool:
@@ -241,7 +248,7 @@ def _of_schedule(pod: Pod, nodes: Sequence[Mapping[str, str]] | None) -> Trouble
     if not why:
         return None
     message = f"no node can take its pod: {why}"
-    if "PersistentVolumeClaim" in why:  # it may have to be made first
+    if _CLAIM in why:  # it may have to be made first
         return Trouble(message=message, patience=_VOLUME_PATIENCE)
     if "Insufficient" in why and (nodes is None or any(_fits(pod, node) for node in nodes)):
         return None
