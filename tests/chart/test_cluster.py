@@ -1,4 +1,4 @@
-"""Installing into a cluster: the one that CLARA_WF_TEST_KUBECONFIG names, never one that happens to be configured."""
+"""Installing into a cluster: the one that KUBECONFIG names."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from lightkube import Client, KubeConfig
+from lightkube.models.meta_v1 import ObjectMeta
+from lightkube.resources.core_v1 import Namespace
 
 from clara_wf.chart.helm import Helm
 from clara_wf.chart.render import job_values
@@ -14,14 +17,16 @@ from clara_wf.chart.request import JobRequest
 from clara_wf.model.errors import ChartError
 
 NAMESPACE = "clara-wf-test"
+pytestmark = [pytest.mark.kubernetes, pytest.mark.xdist_group("kubernetes")]
 
 
 @pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> None:
-    config = os.environ.get("CLARA_WF_TEST_KUBECONFIG")
-    if not config:
-        pytest.skip("CLARA_WF_TEST_KUBECONFIG names no cluster for tests")
-    monkeypatch.setenv("KUBECONFIG", config)
+def cluster() -> None:
+    if not os.environ.get("KUBECONFIG"):
+        pytest.skip("KUBECONFIG names no cluster")
+    client = Client(config=KubeConfig.from_env(), field_manager="clara-wf-test")
+    client.apply(Namespace(metadata=ObjectMeta(name=NAMESPACE)))
+    client.close()
 
 
 @pytest.fixture

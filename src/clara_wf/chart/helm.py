@@ -83,6 +83,7 @@ class Helm(Protocol):
     ) -> None:
         """Install a release into the cluster, or bring an installed one up to date.
 
+        The namespace has to be there: who may use one may not always make one.
         With a `timeout` in seconds it waits until Deployments are available. Jobs are never waited for. Without `renew`
         an installed one is refused: a Job cannot be brought up to date.
 
@@ -158,7 +159,7 @@ class SdkHelm:
                     # The values given now are all: Helm would else take up those of a failed attempt again.
                     cluster.upgrade(loaded, release, dict(values), reset_values=True, **options)
                 else:
-                    cluster.install(loaded, release, dict(values), create_namespace=True, **options)
+                    cluster.install(loaded, release, dict(values), **options)
         except self._sdk.HelmError as exc:
             raise explain(str(exc), chart) from exc
 
@@ -224,7 +225,7 @@ class ProgramHelm:
         """Install or upgrade a release: see `Helm.install`."""
         command = ["upgrade", "--install", "--reset-values"] if renew else ["install"]
         command += [release, str(chart)]
-        command += ["--namespace", namespace, "--create-namespace"]
+        command += ["--namespace", namespace]
         if timeout is not None:
             command += ["--wait", "--timeout", f"{max(1, round(timeout))}s"]
         self._run(command, chart, values=values)

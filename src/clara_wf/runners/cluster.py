@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import httpx2 as httpx
 from lightkube import Client
@@ -28,6 +29,10 @@ class Unreachable(LackError):
     """The API server does not answer, or is in trouble: what runs in the cluster goes on without it."""
 
     retriable = True
+
+
+class Refused(LackError):
+    """The API server does not let this user do it: a token that has expired, or rights that were taken away."""
 
 
 class Cluster:
@@ -89,9 +94,7 @@ class Cluster:
         try:
             with _translated():
                 return list(self._client.list(Node))
-        except Unreachable:
-            raise
-        except LackError:  # not everybody may list what belongs to no namespace
+        except Refused:  # not everybody may list what belongs to no namespace
             return None
 
     def log(self, pod: str, container: str, *, seconds: int) -> Sequence[str]:
@@ -120,13 +123,23 @@ class Cluster:
         self._delete_pods(self.pods(job), grace)
 
     def clear(self, job_id: str, *, grace: int) -> None:
-        """Delete the pods of a job, with or without their Job; containers are given `grace` seconds."""
+        """Delete what there is of a job without its release; containers are given `grace` seconds."""
+        labels: dict[str, Any] = {JOB_LABEL: job_id}
         with _translated():
-            pods = list(self._client.list(Pod, namespace=self.namespace, labels={JOB_LABEL: job_id}))
+            jobs = list(self._client.list(Job, namespace=self.namespace, labels=labels))
+            pods = list(self._client.list(Pod, namespace=self.namespace, labels=labels))
+        for job in jobs:
+            self.delete(job, grace=grace)
         # Without a grace a pod is gone from the list before its containers are. Where none has started, nobody has to
         # be waited for, while a node that is busy with an image which does not come would let one wait.
         for pod in pods:
             self._delete_pods([pod], grace if _has_started(pod) else 0)
+        with contextlib.suppress(Refused), _translated(), _unless_gone():
+            for claim in self._client.list(PersistentVolumeClaim, namespace=self.namespace, labels=labels):
+                self._client.delete(PersistentVolumeClaim, _name(claim), namespace=self.namespace)
+        with contextlib.suppress(Refused), _translated(), _unless_gone():
+            for volume in self._client.list(PersistentVolume, labels=labels):
+                self._client.delete(PersistentVolume, _name(volume))
 
     def _delete_pods(self, pods: Sequence[Pod], grace: int) -> None:
         for pod in pods:
@@ -151,9 +164,7 @@ class Cluster:
                 try:
                     with _translated(), _unless_gone():
                         self._client.patch(PersistentVolumeClaim, name, change, namespace=self.namespace)
-                except Unreachable:
-                    raise
-                except LackError:
+                except Refused:
                     return
 
     def leftovers(self, job_id: str) -> list[str]:
@@ -167,11 +178,13 @@ class Cluster:
             with _translated():
                 if list(self._client.list(PersistentVolume, labels={JOB_LABEL: job_id})):
                     kinds.append(PersistentVolume.__name__)
-        except Unreachable:
-            raise
-        except LackError:  # not everybody may list what belongs to no namespace
+        except Refused:  # not everybody may list what belongs to no namespace
             return kinds
         return kinds
+
+
+def _name(found: PersistentVolume | PersistentVolumeClaim) -> str:
+    return (found.metadata.name if found.metadata is not None else None) or ""
 
 
 def _has_started(pod: Pod) -> bool:
@@ -202,7 +215,7 @@ def _translated() -> Iterator[None]:
         if fault.status.code in _TRANSIENT:
             raise Unreachable(f"the cluster is in trouble: {fault.status.message}") from fault
         if fault.status.code in {401, 403}:
-            raise LackError(
+            raise Refused(
                 f"the cluster refuses: {fault.status.message}", remedy="Check the rights of the user in KUBECONFIG"
             ) from fault
         if fault.status.code in _EXPECTED:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from clara_wf.model.events import Event, JobLogged
-from clara_wf.runners.cluster import Unreachable
+from clara_wf.runners.cluster import Refused, Unreachable
 from clara_wf.runners.cluster_state import Trouble
 
 
@@ -18,6 +18,7 @@ class ClusterLimits:
     tick: float = 0.2  # between two looks at a young job; an old one is looked at less often
     slowest_tick: float = 2.0
     silence: float = 600.0  # that the API server may be away
+    refusal: float = 30.0  # that it may refuse what it has let this user do before
     cleared: float = 60.0  # that an earlier job's objects may take to go away
     carrying: float = 20.0  # that the logs of a failed job may take on their way to the bucket
     unstarted: float = 3.0  # after which the cluster is asked why a pod does not start
@@ -50,13 +51,13 @@ class Silence:
     ----------
     job_id : str
         The job that is watched, for who reads the error.
-    most : float
-        Seconds that it may be away.
+    limits : ClusterLimits
+        How long it may be away, or refuse.
     """
 
-    def __init__(self, job_id: str, most: float) -> None:
+    def __init__(self, job_id: str, limits: ClusterLimits) -> None:
         self._job_id = job_id
-        self._most = most
+        self._limits = limits
         self._answered = time.monotonic()
         self._is_away = False
 
@@ -67,8 +68,8 @@ class Silence:
             self._is_away = False
             yield JobLogged(level="INFO", message=f"the cluster answers again, after {away:.0f} s")
 
-    def lasts(self, fault: Unreachable, *, impatient: bool) -> Iterator[Event]:
-        """Note that there was no answer.
+    def lasts(self, fault: Unreachable | Refused, *, impatient: bool) -> Iterator[Event]:
+        """Note that there was no answer, or none that helps.
 
         Raises
         ------
@@ -79,8 +80,8 @@ class Silence:
             self._is_away = True
             yield JobLogged(level="WARNING", message=f"{fault.message}; the job goes on there, waiting for it")
         silence = time.monotonic() - self._answered
-        if silence > self._most or impatient:
+        if impatient or silence > (self._limits.refusal if isinstance(fault, Refused) else self._limits.silence):
             raise Unreachable(
-                f"the cluster has not answered for {silence:.0f} s; job {self._job_id} may go on there",
+                f"{fault.message}, for {silence:.0f} s; job {self._job_id} may go on there",
                 remedy="Start this job again, by its id, when the cluster is back: it is found there",
             ) from fault

@@ -9,22 +9,23 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Protocol, Self
 
 from lightkube.resources.batch_v1 import Job as ClusterJob
+from lightkube.resources.core_v1 import Pod
 
 from clara_wf.model.errors import ChartError, ClaraError, JobError, UsageError
 from clara_wf.model.events import Event, JobEnded, JobLogged, StageWaiting, StageWorking
 from clara_wf.model.job import Job
 from clara_wf.model.payload import Payload
 from clara_wf.model.plan import Plan
-from clara_wf.model.states import JobState
-from clara_wf.runners.cluster import Cluster, Unreachable
+from clara_wf.model.states import JobState, JobStatus
+from clara_wf.runners.cluster import Cluster, Refused, Unreachable
 from clara_wf.runners.cluster_patience import ClusterLimits, Silence, TroubleClock
-from clara_wf.runners.cluster_state import Further, JobView, Phase, Trouble, same_work, view
+from clara_wf.runners.cluster_state import DELETED, Further, JobView, Phase, Trouble, pod_name, same_work, view
 from clara_wf.runners.journal import Journal
 from clara_wf.runners.limits import Limits
 from clara_wf.runners.pod_stage import PodStage
@@ -117,11 +118,12 @@ class KubernetesRun:
         self._stranded = False  # the result is in the bucket and cannot be had
         self._ended = False
         self._started = time.monotonic()
-        self._silence = Silence(plan.job_id, patience.silence)
+        self._silence = Silence(plan.job_id, patience)
         self._troubled = TroubleClock()
         self._fatal: Trouble | None = None
         self._failed_at: float | None = None
         self._asked_at: float | None = None
+        self._pod = ""  # the one that carries out the job
         self._nudged_at = 0.0
         self._further = Further()
         self._told_waiting = False
@@ -253,7 +255,7 @@ class KubernetesRun:
             seen = self._look()
             yield from self._silence.broken()
             yield from self._follow(seen)
-        except Unreachable as fault:
+        except (Unreachable, Refused) as fault:
             yield from self._silence.lasts(fault, impatient=self._cancels > 1)
         if self._living():
             self._awake.wait(self._tick())
@@ -268,6 +270,7 @@ class KubernetesRun:
         if job is None:
             return view(self._plan, None, ())
         pods = self._cluster.pods(job)
+        self._watch_for_another(pods)
         seen = view(self._plan, job, pods, self._further)
         moment = time.monotonic()
         if seen.waits_for_volume and moment - self._nudged_at > self._patience.nudged_every:
@@ -281,6 +284,13 @@ class KubernetesRun:
         nodes = self._cluster.nodes() if seen.waits_for else None
         self._further = Further(events=self._cluster.events(about), nodes=nodes)
         return view(self._plan, job, pods, self._further)
+
+    def _watch_for_another(self, pods: Sequence[Pod]) -> None:
+        """See to it that one pod alone works on the payload: for one that is deleted, a Job makes another."""
+        names = {pod_name(pod) for pod in pods}
+        self._pod = self._pod or min(names, default="")
+        if self._pod and names - {self._pod} and self._fatal is None and not self._cancels:
+            self._condemn(Trouble(message=DELETED, status=JobStatus.TERMINATED))
 
     def _follow(self, seen: JobView) -> Iterator[Event]:
         """Pass on what the stages say, and note who has ended."""
@@ -329,6 +339,12 @@ class KubernetesRun:
         self._journal.note(ended.record)
         if stage.failed and self._failed_at is None:
             self._failed_at = time.monotonic()
+            if self._plan.storage == "existingClaim" and stage.is_unseen:
+                # What it writes is not where this machine looks.
+                self._journal.blame(
+                    f"stage {stage.name} works, and nothing of it is seen here: is the claim mounted at "
+                    f"{self._plan.payload.parent}?"
+                )
         return ended
 
     def _why_gone(self) -> str:
@@ -346,6 +362,10 @@ class KubernetesRun:
             return
         if trouble.container:
             trouble = replace(trouble, message=f"{trouble.message}{self._last_word(pod, trouble.container)}")
+        self._condemn(trouble)
+
+    def _condemn(self, trouble: Trouble) -> None:
+        """End the job for a trouble; `_obey` deletes it."""
         self._fatal = trouble
         self._journal.blame(f"stage {trouble.stage} failed: {trouble.message}" if trouble.stage else trouble.message)
         self._journal.status = trouble.status

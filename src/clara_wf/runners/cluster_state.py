@@ -45,7 +45,8 @@ _VOLUME_PATIENCE = 60.0
 _NODE_REASONS = {"NodeLost", "NodeShutdown", "Terminated", "Shutdown"}
 #: How the scheduler calls what a pod waits for.
 _CLAIM = "PersistentVolumeClaim"
-_DELETED = "its pod was deleted from the cluster"
+#: What is told of a pod that somebody deleted.
+DELETED = "its pod was deleted from the cluster"
 
 
 class Phase(StrEnum):
@@ -217,7 +218,7 @@ def _trouble(
 
 def _without_pod(job: Job, events: Sequence[Event]) -> Trouble | None:
     if job.status is not None and any(found.type == "Failed" for found in job.status.conditions or []):
-        return Trouble(message=_DELETED, status=JobStatus.TERMINATED)
+        return Trouble(message=DELETED, status=JobStatus.TERMINATED)
     refused = [event for event in events if event.reason == "FailedCreate"]
     if refused:
         why = one_line(refused[-1].message or "").removeprefix("Error creating: ")
@@ -285,7 +286,7 @@ def _of_pod(pod: Pod) -> Trouble | None:
         trouble = Trouble(message=f"its pod failed before it started: {why}")
     elif pod.metadata is not None and pod.metadata.deletionTimestamp is not None:
         # The cluster deletes the pod of a Job past its deadline, and says so a moment later.
-        trouble = Trouble(message=_DELETED, patience=3.0, status=JobStatus.TERMINATED)
+        trouble = Trouble(message=DELETED, patience=3.0, status=JobStatus.TERMINATED)
     return trouble
 
 

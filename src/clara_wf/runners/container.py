@@ -7,7 +7,7 @@ import uuid
 from clara_wf.containers.engine import Engine, EngineFailed
 from clara_wf.model.errors import ChartError, ClaraError, LackError
 from clara_wf.model.plan import Plan, StagePlan
-from clara_wf.runners.container_child import ANSWER_SECONDS, REMOVE, is_absent
+from clara_wf.runners.container_child import ANSWER_SECONDS, REMOVE
 from clara_wf.runners.container_program import PAYLOAD_LABEL, RUN_LABEL, ContainerProgram, payload_key
 from clara_wf.runners.guardian import Removal
 from clara_wf.runners.limits import Limits
@@ -66,7 +66,7 @@ class ContainerLauncher:
             try:
                 self._engine.call("image", "inspect", "--format", "{{.Id}}", image, timeout=ANSWER_SECONDS)
             except EngineFailed as fault:
-                if not is_absent(fault):
+                if not fault.is_absent:
                     return [LackError(f"{self._engine.kind} does not work: {fault.message}")]
                 missing.append(image)
         if not missing:

@@ -160,7 +160,7 @@ class ContainerChild:
                 "inspect", "--type=container", f"--format={_STATE}", self._name, timeout=ANSWER_SECONDS
             )
         except EngineFailed as fault:
-            if not is_absent(fault):
+            if not fault.is_absent:
                 self._silence = fault.message
             return None
         started, running, ran_out = told.strip().split("|")
@@ -204,8 +204,3 @@ def cause_of(text: str) -> str:
     if not lines:
         return ""
     return _AFTER.sub("", _LONG_BEFORE.sub("", _BEFORE.sub("", (errors or lines)[-1])))
-
-
-def is_absent(fault: EngineFailed) -> bool:
-    """Whether docker or podman says that there is no such image or container, rather than that it does not work."""
-    return fault.is_absent

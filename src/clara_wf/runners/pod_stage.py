@@ -63,6 +63,12 @@ class PodStage:
         """Whether it ended without completing, through its own fault."""
         return self.record is not None and self.record.state is StageState.FAILED
 
+    @property
+    def is_unseen(self) -> bool:
+        """Whether it logs as ours do, and its log file is not where it should be seen."""
+        log = self._plan.folder("LOGNAME")
+        return self._output.has_spoken and log is not None and not log.exists()
+
     def read_log(self, cluster: Cluster, pod: str) -> Iterator[Event]:
         """Read what it wrote since the last time; of an ended stage, once more.
 
