@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from base_image import BASE_IMAGE as BASE
 from image_builder import REPOSITORY
 from program import Program
 
+from clara_wf.cli.build import _disk_named
+from clara_wf.containers import packages
 from clara_wf.containers.engine import CHOICE, find_engine
 from clara_wf.containers.images import find_image
 from clara_wf.model.errors import LackError
@@ -24,6 +27,10 @@ from clara_wf.model.errors import LackError
         (
             ["recon", "dicom-reader", "--context", "DIR"],
             "error: --context is for one stage. Name it: clara-wf build STAGE --context DIR",
+        ),
+        (
+            ["recon", "--base-image", "--privileged"],
+            "error: --base-image --privileged is no image's name. Name one: --base-image IMAGE",
         ),
     ],
 )
@@ -70,6 +77,37 @@ def test_a_folder_to_build_from_by_hand(clara: Program, tmp_path: Path) -> None:
     again = clara("build", "smooth", "--context", target)
     assert again.err.splitlines() == [f"error: {target} is not empty. Name a new folder"]
     assert again.code == 2
+
+
+_FULL = (
+    "the disk is full: packages are installed in /cache, by way of /tmp/here. "
+    "Make room there, or name other folders by XDG_CACHE_HOME and TMPDIR"
+)
+_MISMATCH = (
+    "a package is not the one that the image's lock file names: its hash is another. "
+    "Install it from another index, or renew requirements.lock if you trust it"
+)
+_OTHER = "the packages of an image could not be installed: It failed. Check the network and pip's settings"
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ("ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device\n", _FULL),
+        ("shutil.Error: [('/a', '/b', \"[Errno 122] Disk quota exceeded: '/a' -> '/b'\")]\n", _FULL),
+        ("ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE. If...\n  Got 11\n", _MISMATCH),
+        ("ERROR: It failed.\n", _OTHER),
+    ],
+)
+def test_what_pip_says_becomes_one_line(said: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", "/tmp/here")
+    assert str(packages._fault(said, Path("/cache"))) == message
+
+
+def test_a_write_without_a_file_names_the_folder(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No space left") as caught, _disk_named(tmp_path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert caught.value.filename == str(tmp_path)
 
 
 @pytest.mark.containers

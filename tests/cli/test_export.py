@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import uuid
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,8 @@ def test_manifests_are_whole_and_stand_alone(clara: Program) -> None:
     assert payload == f"/var/lib/clara/payloads/{JOB}"  # of the chart: a cluster's node, not this workspace
     said = heading(ended.out)
     assert f"{payload}/dicom-reader/input" in said
-    assert "kubectl apply -f -" in said
+    assert "kubectl apply -f -\n" in said
+    assert "For Kubernetes 1.29 or newer: --kubernetes VERSION makes it for an older one." in said
     for folder in ("locks", "logs", "dicom-reader/output", "ai-livertumor/output", "dicom-writer/output"):
         assert f"#   {folder}\n" in said
     assert "user 10001" in said
@@ -70,6 +72,7 @@ def test_options_become_values(clara: Program) -> None:
     assert variables["NVIDIA_CLARA_NETWORK"] == "trtis"
     assert {"path": "/data/m", "type": "DirectoryOrCreate"} in [volume.get("hostPath") for volume in pod["volumes"]]
     assert "locks/input.lock" in heading(ended.out)
+    assert "For Kubernetes 1.20.2 or newer.\n" in heading(ended.out)
 
 
 @pytest.mark.parametrize(
@@ -87,14 +90,17 @@ def test_the_heading_says_where_the_input_has_to_be(values: list[str], said: str
     assert said in heading(ended.out)
 
 
-def test_a_file_appears_whole(clara: Program, tmp_path: Path) -> None:
-    file = tmp_path / "new/job.yaml"
-    ended = clara("export", "manifests", "recon-only", "--output", file)
+@pytest.mark.parametrize(
+    ("what", "name"), [("manifests", "job.yaml"), ("argo", "job.yaml"), ("manifests", "a job's.yaml")]
+)
+def test_a_file_appears_whole(clara: Program, tmp_path: Path, what: str, name: str) -> None:
+    file = tmp_path / f"new/{name}"
+    ended = clara("export", what, "recon-only", "--output", file)
     assert (ended.code, ended.out) == (0, "")
     assert f"written: {file}" in ended.err
     text = file.read_text()
-    assert f"kubectl apply -f {file}" in heading(text)
-    assert documents(text)[-1]["kind"] == "Job"
+    assert f"kubectl apply -f {shlex.quote(str(file))}\n" in heading(text)
+    assert documents(text)[-1]["kind"] == ("Job" if what == "manifests" else "Workflow")
     assert list(file.parent.iterdir()) == [file]
 
 

@@ -15,7 +15,7 @@ from image_builder import REPOSITORY, Builder
 from clara_wf import __version__
 from clara_wf.chart.scaffold import code_files
 from clara_wf.containers.archive import save_image
-from clara_wf.containers.images import Built, find_image
+from clara_wf.containers.images import Built, _check_python, find_image
 from clara_wf.containers.recipe import DIGEST_LABEL, read_recipe
 from clara_wf.model.errors import UsageError
 from clara_wf.phantom.dicom_series import write_ct_series
@@ -183,6 +183,38 @@ def test_a_base_with_another_python_is_refused(builder: Builder, tmp_path: Path,
     (folder / "requirements.lock").write_text("numpy==2.4.6 --hash=sha256:0\n")
     with pytest.raises(UsageError, match=r"other-python:0\.1\.0 has Python 3\.12, and the packages are for 3\.11"):
         builder.build_recipe(read_recipe(folder), name, base=other.image)
+
+
+@pytest.mark.parametrize(
+    ("dockerfile", "lack"),
+    [
+        ("ARG BASE_IMAGE\nFROM scratch\nCOPY python /x\n", "no Python"),
+        ("ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nCOPY python /opt/\nENV PATH=/opt:$PATH\n", "a Python that does not work"),
+    ],
+)
+def test_a_base_without_python_is_refused(
+    builder: Builder, tmp_path: Path, forget: Callable[[str], None], dockerfile: str, lack: str
+) -> None:
+    name = f"{REPOSITORY}/no-python:0.1.0"
+    forget(name)
+    folder = tmp_path / "no-python"
+    folder.mkdir()
+    (folder / "python").write_text("#!/bin/sh\nexit 3\n")
+    (folder / "python").chmod(0o755)
+    (folder / "Dockerfile").write_text(dockerfile)
+    other = builder.build_recipe(read_recipe(folder), name)
+
+    (folder / "requirements.lock").write_text("numpy==2.4.6 --hash=sha256:0\n")
+    with pytest.raises(UsageError, match=rf"no-python:0\.1\.0 has {lack}, and the packages are for 3\.11"):
+        builder.build_recipe(read_recipe(folder), name, base=other.image)
+
+
+@pytest.mark.parametrize("code", [125, 126, 127])
+def test_an_engine_that_runs_no_containers_here_is_excused(builder: Builder, tmp_path: Path, code: int) -> None:
+    program = tmp_path / builder.engine.kind
+    program.write_text(f"#!/bin/sh\necho 'error setting rlimit: operation not permitted' >&2\nexit {code}\n")
+    program.chmod(0o755)
+    _check_python(replace(builder.engine, program=str(program)), builder.base)
 
 
 def test_an_archive_has_the_name_that_a_cluster_looks_for(builder: Builder, reader: Built, tmp_path: Path) -> None:

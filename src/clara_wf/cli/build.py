@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -54,6 +55,8 @@ def build(
     as_json: Json = False,
 ) -> None:
     """Build the container images of stages (default: of all in the chart)."""
+    if base_image is not None and base_image.startswith("-"):
+        raise UsageError(f"--base-image {base_image} is no image's name", remedy="Name one: --base-image IMAGE")
     where = places()
     targets = plan(where.workspace, names or (), workflow)
     if context is not None:
@@ -89,22 +92,35 @@ def _build_all(
         if base is None:
             name = base_image or target.base
             base = bases[name] = bases.get(name) or get_base(engine, name, say=say)
-        built = build_image(
-            engine,
-            target.recipe,
-            target.image,
-            base,
-            cache_folder(),
-            revision=_revision(target.recipe.folder),
-            force=force and target.wanted,
-            say=say,
-        )
+        with _disk_named(cache_folder()):
+            built = build_image(
+                engine,
+                target.recipe,
+                target.image,
+                base,
+                cache_folder(),
+                revision=_revision(target.recipe.folder),
+                force=force and target.wanted,
+                say=say,
+            )
         done[target.image] = built
         say(f"{'built' if built.new else 'unchanged'} in {built.seconds:.1f} s")
         if save is not None and target.wanted:
             say(f"saving {save / target.archive}")
-            save_image(engine, built.image, target.image, save / target.archive)
+            with _disk_named(save):
+                save_image(engine, built.image, target.image, save / target.archive)
     return [(target, done[target.image]) for target in targets if target.wanted]
+
+
+@contextlib.contextmanager
+def _disk_named(folder: Path) -> Iterator[None]:
+    """Name the folder where a write fails: the system names no file where a disk is full."""
+    try:
+        yield
+    except OSError as exc:
+        if exc.filename is None:
+            raise OSError(exc.errno, exc.strerror or str(exc), str(folder)) from exc
+        raise
 
 
 def _speaker(target: Target) -> Callable[[str], None]:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
+import ssl
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import typer
 
+from clara_wf.cli.kubeconfig import read_kubeconfig, unreadable
 from clara_wf.cli.options import DEFAULT_NAMESPACE, NamespaceOption
 from clara_wf.model.errors import LackError, UsageError
 
@@ -37,8 +41,33 @@ def set_ngc_api_key(*, namespace: NamespaceOption = None) -> None:
         type="kubernetes.io/dockerconfigjson",
         stringData={".dockerconfigjson": json.dumps(config)},
     )
-    client.apply(secret, field_manager="clara-wf", force=True)
+    with answered(), _stored(namespace):
+        client.apply(secret, field_manager="clara-wf", force=True)
     print(f"The key is stored as Secret '{SECRET}' in namespace {namespace}")
+
+
+@contextlib.contextmanager
+def _stored(namespace: str) -> Iterator[None]:
+    """Say why a Secret cannot be stored, never in the cluster's own words: they may repeat what was sent."""
+    import httpx2 as httpx
+    from lightkube.core.exceptions import ApiError
+
+    try:
+        yield
+    except ApiError as exc:
+        where = f"Secret '{SECRET}' in namespace {namespace}"
+        match exc.status.code:
+            case httpx.codes.UNAUTHORIZED:
+                raise
+            case httpx.codes.FORBIDDEN:
+                message = f"the cluster does not let you write {where}"
+                remedy = "Ask its administrator for the rights to create and patch secrets there"
+            case httpx.codes.UNPROCESSABLE_ENTITY:
+                message = f"there is a {where} already, of another type"
+                remedy = f"Remove it: kubectl --namespace {namespace} delete secret {SECRET}"
+            case code:
+                message, remedy = f"the cluster does not take {where}: it answers {code}", "Try again"
+        raise LackError(message, remedy=remedy) from None
 
 
 def reach(namespace: str) -> Client:
@@ -47,22 +76,85 @@ def reach(namespace: str) -> Client:
     Raises
     ------
     LackError
-        None is configured, or it does not answer.
+        None is configured, its configuration is broken, or it does not answer.
     """
     import httpx2 as httpx
-    from lightkube import Client, KubeConfig
-    from lightkube.core.exceptions import ApiError, ConfigError
+    from lightkube import Client
+    from lightkube.core.exceptions import ConfigError
     from lightkube.resources.core_v1 import Namespace
 
+    config = read_kubeconfig()
     try:
-        client = Client(config=KubeConfig.from_env(), field_manager="clara-wf")
+        client = Client(config=config, field_manager="clara-wf")
+    except (OSError, ValueError) as exc:  # ssl.SSLError among them
+        raise unreadable("a certificate or a key of it is none, or they do not belong together") from exc
+    except (ConfigError, httpx.InvalidURL) as exc:
+        raise unreadable("the address of its cluster, or its way of signing in, is none that is known here") from exc
+    with answered():
         client.get(Namespace, namespace)
-    except ConfigError as exc:
-        raise LackError("no Kubernetes cluster is configured", remedy="Name its kubeconfig by KUBECONFIG") from exc
+    return client
+
+
+@contextlib.contextmanager
+def answered() -> Iterator[None]:
+    """Translate what goes wrong when the cluster is asked something.
+
+    Raises
+    ------
+    LackError
+        It refuses, it does not answer, it is another than the one that KUBECONFIG trusts, or none at all.
+    """
+    import httpx2 as httpx
+    from lightkube.core.exceptions import ApiError, ConfigError
+
+    try:
+        yield
     except ApiError as exc:
+        if exc.status.code == httpx.codes.UNAUTHORIZED:
+            raise LackError(
+                "the cluster does not accept the credentials in KUBECONFIG: they may have expired",
+                remedy="Sign in again, or get a new kubeconfig",
+            ) from exc
         raise LackError(
             f"the cluster refuses: {exc.status.message}", remedy="Check --namespace and KUBECONFIG"
         ) from exc
+    except (httpx.UnsupportedProtocol, httpx.InvalidURL) as exc:
+        raise unreadable("the address of its cluster is none") from exc
+    except httpx.HTTPStatusError as exc:
+        raise LackError(
+            f"what answers at the address in KUBECONFIG says {exc.response.status_code}, and not as a cluster does",
+            remedy="Check KUBECONFIG, and the proxy's settings",
+        ) from exc
     except httpx.HTTPError as exc:
-        raise LackError("the Kubernetes cluster does not answer", remedy="Check KUBECONFIG and that it is up") from exc
-    return client
+        raise _unreachable(exc) from exc
+    except ConfigError as exc:  # its text holds what the program said
+        raise LackError(
+            "the program that KUBECONFIG names for signing in does not do so", remedy="Sign in by it, then try again"
+        ) from exc
+    except OSError as exc:
+        raise LackError(
+            f"the program that KUBECONFIG names for signing in cannot be started: {exc.filename}",
+            remedy="Install it, or put it on the PATH",
+        ) from exc
+    except (AttributeError, KeyError, TypeError, ValueError) as exc:
+        raise LackError(
+            "what answers at the address in KUBECONFIG is no cluster, or its program for signing in gives no token",
+            remedy="Check KUBECONFIG",
+        ) from exc
+
+
+def _unreachable(fault: BaseException) -> LackError:
+    """Tell a cluster that cannot be trusted from one that is not there."""
+    cause: BaseException | None = fault
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return LackError(
+                f"the cluster's certificate is not the one that KUBECONFIG trusts: {cause.verify_message}",
+                remedy="Get its kubeconfig anew",
+            )
+        if isinstance(cause, ssl.SSLError):
+            return LackError(
+                f"the cluster cannot be spoken to by TLS: {cause.reason}", remedy="Check the address in KUBECONFIG"
+            )
+        cause = cause.__cause__ or cause.__context__
+    return LackError("the Kubernetes cluster does not answer", remedy="Check KUBECONFIG and that it is up")

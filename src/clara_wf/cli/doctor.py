@@ -9,11 +9,11 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import typer
 
 from clara_wf.chart.helm import find_helm
+from clara_wf.cli.kubeconfig import kubeconfig_files
 from clara_wf.cli.terminal import Json, print_json, results
 from clara_wf.cli.trtis import lock_file
 from clara_wf.cli.workspace import Places, places
@@ -158,12 +158,11 @@ def _containers(_: Places) -> Iterator[Finding]:
 
 
 def _cluster(_: Places) -> Iterator[Finding]:
-    named = os.environ.get("KUBECONFIG", "")
-    path = Path(named) if named else Path.home() / ".kube" / "config"
+    files = kubeconfig_files()
     yield Finding(
         name="cluster",
-        ok=path.is_file(),
-        detail=f"configured by {path}" if path.is_file() else "none is configured",
+        ok=bool(files),
+        detail=f"configured by {', '.join(map(str, files))}" if files else "none is configured",
         remedy="Only needed for Kubernetes: name its kubeconfig by KUBECONFIG",
         needed=False,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -20,7 +21,7 @@ from clara_wf.chart.text import to_yaml
 from clara_wf.cli.carry_out import new_job_id
 from clara_wf.cli.options import DEFAULT_NAMESPACE, NamespaceOption, SetOption, TrtisOption, set_values
 from clara_wf.cli.runner import check_server
-from clara_wf.cli.terminal import remark
+from clara_wf.cli.terminal import remark, visible
 from clara_wf.cli.workflows import WorkflowArgument
 from clara_wf.cli.workspace import places
 from clara_wf.model.errors import UsageError
@@ -52,6 +53,8 @@ OutputOption = Annotated[
 
 #: No object of an export was made by Helm, nor is Helm to look after it.
 _MANAGER = "app.kubernetes.io/managed-by"
+#: The oldest that knows every field which the chart renders by default.
+_NEW_KUBERNETES = "1.29"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +79,7 @@ class _Export:
     objects: tuple[Manifest, ...]  # in the order in which they are to be applied, without those of `helm test`
     namespace: str  # where they go
     user: tuple[Any, Any]  # of the pod: user and group
+    kubernetes: str  # the version that it was rendered for; empty: a new one
 
 
 @app.command("manifests")
@@ -106,8 +110,9 @@ def manifests(
     name = next(found.name for found in export.objects if found.kind == "Job")
     heading = [
         f"Workflow '{export.plan.workflow}' as a Job of Kubernetes, by clara-wf {__version__}. Not for clinical use.",
+        _about_kubernetes(export),
         *_about_payload(export),
-        f"Apply it:    kubectl apply -f {output or '-'}",
+        f"Apply it:    kubectl apply -f {_quoted(output)}",
         f"Follow it:   kubectl --namespace {export.namespace} get job {name} --watch",
     ]
     _write(to_yaml([found.body for found in export.objects], heading=heading), output)
@@ -144,10 +149,11 @@ def argo(
     found = argo_workflow(export.objects, service_account=service_account)
     heading = [
         f"Workflow '{export.plan.workflow}' for Argo Workflows, by clara-wf {__version__}. Not for clinical use.",
+        _about_kubernetes(export),
         *_about_payload(export),
         "Each stage is a pod: all must reach the payload. A folder of a node is reached on that node alone.",
         f"Service account '{service_account}' must be allowed to create and patch workflowtaskresults.",
-        f"Apply it:    kubectl apply -f {output or '-'}",
+        f"Apply it:    kubectl apply -f {_quoted(output)}",
         f"Follow it:   argo --namespace {export.namespace} watch {found['metadata']['name']}",
     ]
     others = [manifest.body for manifest in export.objects if manifest.kind != "Job"]
@@ -185,6 +191,7 @@ def _export(wishes: _Wishes) -> _Export:
         objects=tuple(objects),
         namespace=wishes.namespace,
         user=(context.get("runAsUser"), context.get("runAsGroup")),
+        kubernetes=str(request.extra.get("kubeVersion") or own["kubeVersion"]),
     )
 
 
@@ -196,6 +203,18 @@ def _folder(option: str, text: str) -> Path:
     if not PurePosixPath(text).is_absolute():
         raise UsageError(f"{option} {text} is a folder of the cluster's node, and not absolute")
     return Path(text)
+
+
+def _about_kubernetes(export: _Export) -> str:
+    """Say which clusters take it: an older one refuses or forgets fields that it does not know."""
+    if export.kubernetes:
+        return f"For Kubernetes {export.kubernetes} or newer."
+    return f"For Kubernetes {_NEW_KUBERNETES} or newer: --kubernetes VERSION makes it for an older one."
+
+
+def _quoted(output: Path | None) -> str:
+    """Return the file as a shell takes it, in one line."""
+    return "-" if output is None else shlex.quote(visible(str(output)).replace("\n", "\\n"))
 
 
 def _about_payload(export: _Export) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
@@ -14,6 +15,17 @@ RunnerKind = Literal["process", "container", "kubernetes"]
 
 #: Where objects of a cluster go, unless an option says otherwise.
 DEFAULT_NAMESPACE = "default"
+_DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+
+
+def _checked_namespace(name: str | None) -> str | None:
+    if name is not None and not _DNS_LABEL.fullmatch(name):
+        raise UsageError(
+            f"--namespace {name!r} cannot be a namespace's name",
+            remedy="Use lower-case letters, digits, and - between them: 63 at most",
+        )
+    return name
+
 
 ResampleOption = Annotated[
     bool,
@@ -53,7 +65,13 @@ ServerRunnerOption = Annotated[
 ]
 NamespaceOption = Annotated[
     str | None,
-    typer.Option("--namespace", "-n", metavar="NAME", help=f"Namespace of the cluster (default: {DEFAULT_NAMESPACE})."),
+    typer.Option(
+        "--namespace",
+        "-n",
+        metavar="NAME",
+        callback=_checked_namespace,
+        help=f"Namespace of the cluster (default: {DEFAULT_NAMESPACE}).",
+    ),
 ]
 
 

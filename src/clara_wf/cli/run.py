@@ -37,7 +37,7 @@ from clara_wf.cli.runner import RunnerChoice, runner_for
 from clara_wf.cli.terminal import Json, remark, results
 from clara_wf.cli.workflows import WorkflowArgument
 from clara_wf.cli.workspace import places
-from clara_wf.model.errors import JobError, LackError, UsageError
+from clara_wf.model.errors import JobCanceled, JobError, LackError, UsageError
 from clara_wf.model.files import UNFINISHED, fsync
 from clara_wf.model.job import Job
 from clara_wf.model.payload import Payload, job_id
@@ -102,8 +102,11 @@ def run(
     if runner == "kubernetes":
         found_by = f"the same command with --job {wanted} finds it again"
         remark(f"job {wanted} in namespace {wishes.runner.namespace}: {found_by}")
-    with staged_in(source.absolute(), job.plan, link=chosen.capabilities.follows_links):
-        done = carry_out(job.plan, chosen, as_json=as_json)
+    try:
+        with staged_in(source.absolute(), job.plan, link=chosen.capabilities.follows_links):
+            done = carry_out(job.plan, chosen, as_json=as_json)
+    except KeyboardInterrupt as exc:  # once it runs, the runner takes Ctrl-C
+        raise JobCanceled("the job was canceled before it started") from exc
     _deliver(done, job.plan, output, as_json=as_json, force=force, keep=keep)
 
 
@@ -112,6 +115,8 @@ def _check_input(source: Path) -> None:
         raise UsageError(f"there is no {source}", remedy="Name a folder or a file by --input")
     if not os.access(source, os.R_OK):
         raise UsageError(f"{source} may not be read", remedy="Ask its owner, or copy it")
+    if not (source.is_dir() or source.is_file()):
+        raise UsageError(f"{source} is neither a folder nor a file", remedy="Name one by --input")
 
 
 def _check_output(source: Path, output: Path, *, force: bool) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from dataclasses import replace
 from typing import Annotated
 
@@ -82,6 +84,8 @@ def test_workflow(
     chosen = runner_for(wishes.runner, where.workspace, planned.request)
     install_models(planned.plan, where)
     _make_input(where, identity, first, projections=projections)
+    if not chosen.capabilities.follows_links:
+        _let_stages_read(planned.plan)
     _judge(carry_out(planned.plan, chosen, as_json=as_json), planned.plan, as_json=as_json)
 
 
@@ -102,6 +106,19 @@ def _make_input(where: Places, identity: str, first: str, *, projections: bool) 
             remark(f"test data: {message}")
 
     ensure_test_data(where.test_data, identity, first, projections=projections, progress=say)
+
+
+def _let_stages_read(job: Plan) -> None:
+    """Let the stages' user read an input that root has made, whatever the umask; nothing of its truth."""
+    from clara_wf.phantom.job_input import truth_of
+
+    if os.getuid() or truth_of(job.payload.parent, job.job_id, job.stages[0].name) is None:
+        return
+    for path in (job.input, *job.input.rglob("*")):
+        mode = path.stat().st_mode
+        wanted = mode | (0o555 if path.is_dir() else 0o444)
+        if mode != wanted:
+            path.chmod(stat.S_IMODE(wanted))
 
 
 def _judge(done: Job, job: Plan, *, as_json: bool) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from clara_wf.chart.helm import find_helm
 from clara_wf.chart.workspace import shipped_charts
-from clara_wf.cli.cluster import reach
+from clara_wf.cli.cluster import answered, reach
 from clara_wf.cli.names import Commands
 from clara_wf.cli.options import NamespaceOption, ServerRunnerOption, namespace_for
 from clara_wf.cli.terminal import Json, print_json, remark, results, show
@@ -201,7 +201,8 @@ def _address(client: Client, namespace: str) -> str:
     """Say at which address the Service answers, for where names of the cluster mean nothing."""
     from lightkube.resources.core_v1 import Service
 
-    service = client.get(Service, RELEASE, namespace=namespace)
+    with answered():
+        service = client.get(Service, RELEASE, namespace=namespace)
     address = service.spec.clusterIP if service.spec is not None else None
     return f"its address is {address}" if address else "it has no address yet"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import subprocess
 import tempfile
 import time
 from collections.abc import Mapping
@@ -135,7 +136,7 @@ def build_image(
     LackError
         The packages could not be installed.
     UsageError
-        The base image has another Python than the packages are for.
+        The base image has no Python, or another than the packages are for.
     EngineFailed
         It could not be built.
     """
@@ -161,19 +162,40 @@ def build_image(
 
 
 def _check_python(engine: Engine, base: Image) -> None:
-    """Refuse a base image on which the packages could not be loaded, where it can be asked."""
+    """Refuse a base image on which the packages could not be loaded, where this machine can run a container to ask."""
     ask = ["run", "--rm", "--network=none", "--entrypoint=python", base.name, "-c", _VERSION]
     try:
-        version = engine.call(*ask, timeout=_LOOK_SECONDS).strip()
-    except EngineFailed:
-        return  # a machine may build containers and not be able to run one
-    if version != PYTHON:
-        raise UsageError(
-            f"the base image {base.name.removeprefix(LOCAL)} has Python {version}, and the packages are for {PYTHON}",
-            remedy="Name another: --base-image",
+        done = subprocess.run(
+            [engine.program, *ask],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            timeout=_LOOK_SECONDS,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
         )
+    except (OSError, subprocess.TimeoutExpired):
+        return
+    version = done.stdout.strip()
+    if done.returncode == _NOT_FOUND and "python" in done.stderr:
+        lack = "no Python"
+    elif done.returncode >= _NOT_RUN:
+        return  # a machine may build containers and not be able to run one
+    elif done.returncode:
+        lack = "a Python that does not work"
+    elif version != PYTHON:
+        lack = f"Python {version}"
+    else:
+        return
+    raise UsageError(
+        f"the base image {base.name.removeprefix(LOCAL)} has {lack}, and the packages are for {PYTHON}",
+        remedy="Name another: --base-image",
+    )
 
 
+#: How docker and podman exit where the program did not run: from 125 on; 127 where it is not in the image.
+_NOT_RUN, _NOT_FOUND = 125, 127
 #: Prints a Python's version: 3.11.
 _VERSION = "import sys; print('%d.%d' % sys.version_info[:2])"
 

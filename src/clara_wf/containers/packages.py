@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -121,11 +122,30 @@ def _install(lock: Path, folder: Path) -> None:
         stdin=subprocess.DEVNULL,
     )
     if done.returncode:
-        raise LackError(
-            f"the packages of an image could not be installed: {_last_word(done.stderr)}",
-            remedy="Check the network and pip's settings",
-        )
+        raise _fault(done.stderr, folder.parent)
 
+
+def _fault(said: str, cache: Path) -> LackError:
+    """Return the error for what pip said of its failure."""
+    if any(words in said for words in _FULL):
+        return LackError(
+            f"the disk is full: packages are installed in {cache}, by way of {tempfile.gettempdir()}",
+            remedy="Make room there, or name other folders by XDG_CACHE_HOME and TMPDIR",
+        )
+    if _MISMATCH in said:
+        return LackError(
+            "a package is not the one that the image's lock file names: its hash is another",
+            remedy="Install it from another index, or renew requirements.lock if you trust it",
+        )
+    return LackError(
+        f"the packages of an image could not be installed: {_last_word(said)}",
+        remedy="Check the network and pip's settings",
+    )
+
+
+#: How pip, and what it calls, say that nothing more can be written.
+_FULL = ("[Errno 28]", "[Errno 122]", "No space left on device", "Disk quota exceeded")
+_MISMATCH = "DO NOT MATCH THE HASHES"
 
 #: An index may be private: neither its address nor its name is repeated.
 _ADDRESS = re.compile(r"\S*://\S+|host='[^']*'(, port=\d+)?")
@@ -135,7 +155,7 @@ def _last_word(text: str) -> str:
     """Return what pip said last of its failure."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
-    return _ADDRESS.sub("...", (errors or lines or ["pip said nothing"])[-1])
+    return _ADDRESS.sub("...", (errors or lines or ["pip said nothing"])[-1]).rstrip(".")
 
 
 def compile_modules(folder: Path, shown_as: str) -> bool:
