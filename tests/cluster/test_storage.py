@@ -73,6 +73,15 @@ def test_a_claim_that_many_jobs_share(shared_claim: Bench, out: Path) -> None:
     shared_claim.wait_until_gone()
 
 
+def test_a_claim_that_is_not_mounted_here(shared_claim: Bench, out: Path, tmp_path: Path) -> None:
+    """This machine looks for the payload where the claim is not."""
+    elsewhere = ("--set", f"workflow.payloads.hostPath={tmp_path / 'elsewhere'}")
+    ended = shared_claim.run(out, "--set", "workflow.payloads.existingClaim=clara-wf-test-shared", *elsewhere)
+    assert ended.code == 1
+    assert f"nothing of it is seen here: is the claim mounted at {tmp_path / 'elsewhere'}?" in ended.err
+    shared_claim.wait_until_gone()
+
+
 def test_a_storage_class_alone_is_an_empty_volume(make_bench: MakeBench, out: Path) -> None:
     bench = make_bench()
     ended = bench.run(out, "--set", "workflow.payloads.storageClass=fast")

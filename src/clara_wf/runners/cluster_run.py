@@ -336,15 +336,15 @@ class KubernetesRun:
     def _conclude(self, stage: PodStage) -> Event:
         # Of a pod that was evicted or deleted, nothing says that memory was the cause.
         ended = stage.conclude(shared=self._store is None or self._fetched, undisturbed=self._fatal is None)
+        if stage.failed and self._plan.storage == "existingClaim" and stage.is_unseen:
+            # What it writes is not where this machine looks. Said first: the first word is the job's.
+            self._journal.blame(
+                f"stage {stage.name} works, and nothing of it is seen here: is the claim mounted at "
+                f"{self._plan.payload.parent}?"
+            )
         self._journal.note(ended.record)
         if stage.failed and self._failed_at is None:
             self._failed_at = time.monotonic()
-            if self._plan.storage == "existingClaim" and stage.is_unseen:
-                # What it writes is not where this machine looks.
-                self._journal.blame(
-                    f"stage {stage.name} works, and nothing of it is seen here: is the claim mounted at "
-                    f"{self._plan.payload.parent}?"
-                )
         return ended
 
     def _why_gone(self) -> str:
