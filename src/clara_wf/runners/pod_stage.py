@@ -10,7 +10,7 @@ from pathlib import Path
 
 from clara_wf.model.events import Event, StageEnded, StageWorking
 from clara_wf.model.job import StageRecord
-from clara_wf.model.locks import Lock, now
+from clara_wf.model.locks import Lock
 from clara_wf.model.plan import StagePlan
 from clara_wf.model.states import StageState
 from clara_wf.runners.cluster import Cluster
@@ -19,7 +19,7 @@ from clara_wf.runners.limits import Limits
 from clara_wf.runners.output import StageOutput
 from clara_wf.runners.paths import lock_path
 from clara_wf.runners.verdict import Ending, judge
-from clara_wf.runners.workspace import is_filled
+from clara_wf.runners.workspace import is_filled, leave_failed_lock
 
 #: Asked for beyond what was read, since the clocks here and there tick apart.
 _OVERLAP_SECONDS = 2
@@ -111,7 +111,7 @@ class PodStage:
         """Note why the stage is about to be ended, also in its lock: the first word counts."""
         if self.record is None and not self._reason:
             self._reason, self._canceled = reason, canceled
-            self._leave_lock(reason)
+            leave_failed_lock(self._plan, reason)
 
     def conclude(self, *, shared: bool, undisturbed: bool) -> StageEnded:
         """Judge a stage whose container has ended or is gone.
@@ -142,7 +142,7 @@ class PodStage:
             )
         )
         if state is not StageState.COMPLETED:
-            self._leave_lock(message)
+            leave_failed_lock(self._plan, message)
         seconds = (view.ended - view.started).total_seconds() if view.ended and view.started else None
         self.record = StageRecord(
             name=self.name,
@@ -153,9 +153,3 @@ class PodStage:
             work_s=round(time.monotonic() - self._working, 3) if self._working is not None else None,
         )
         return StageEnded(record=self.record)
-
-    def _leave_lock(self, message: str) -> None:
-        """Say on the stage's behalf that it failed, so that nobody waits for it."""
-        lock = Lock(stage=self.name, state="failed", message=message, ended=now(), image=self._plan.image)
-        with contextlib.suppress(OSError):  # the run ends the others anyway
-            lock.write(self._lock)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from clara_wf.model.events import Event, StageWorking
 from clara_wf.model.job import StageRecord
-from clara_wf.model.locks import Lock, now
+from clara_wf.model.locks import Lock
 from clara_wf.model.plan import StagePlan
 from clara_wf.model.states import StageState
 from clara_wf.runners.child import Child, Program
@@ -18,7 +18,7 @@ from clara_wf.runners.output import StageOutput
 from clara_wf.runners.paths import lock_path
 from clara_wf.runners.verdict import Ending, judge
 from clara_wf.runners.watch import Watch
-from clara_wf.runners.workspace import is_filled
+from clara_wf.runners.workspace import is_filled, leave_failed_lock
 
 #: Read of a stream before the others get their turn.
 _READ_BYTES = 1024 * 1024
@@ -59,7 +59,7 @@ class Supervised:
             self._child = self._program.start(keep_open=keep_open, first_core=first_core)
         except (OSError, ValueError) as fault:  # ValueError: a variable or an argument with a zero byte in it
             message = f"its program cannot be started: {getattr(fault, 'strerror', None) or fault}"
-            self._leave_lock(message)
+            leave_failed_lock(self._program.stage, message)
             self.record = StageRecord(name=self.name, state=StageState.FAILED, message=message)
             return
         self._next_sample = self._child.started + 2 * self._limits.tick  # a program that is being loaded tells nothing
@@ -134,7 +134,7 @@ class Supervised:
             return
         self._reason, self._canceled = reason, canceled
         self._kill_at = time.monotonic() + self._limits.grace
-        self._leave_lock(reason)
+        leave_failed_lock(self._program.stage, reason)
         self._child.ask_to_end()
 
     def kill(self) -> None:
@@ -170,7 +170,7 @@ class Supervised:
             )
         )
         if lock is None:
-            self._leave_lock(message)
+            leave_failed_lock(self._program.stage, message)
         self.record = StageRecord(
             name=self.name,
             state=state,
@@ -181,9 +181,3 @@ class Supervised:
             cpu_s=usage.cpu_s,
             peak_bytes=usage.peak_bytes or None,
         )
-
-    def _leave_lock(self, message: str) -> None:
-        """Say on the stage's behalf that it failed, so that nobody waits for it."""
-        lock = Lock(stage=self.name, state="failed", message=message, ended=now(), image=self._program.stage.image)
-        with contextlib.suppress(OSError):  # the run ends the others anyway
-            lock.write(self._lock)

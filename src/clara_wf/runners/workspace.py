@@ -128,6 +128,13 @@ def is_filled(stage: StagePlan) -> bool:
     return False
 
 
+def leave_failed_lock(stage: StagePlan, message: str) -> None:
+    """Say on a stage's behalf that it failed, so that nobody waits for it; its own word, if there is one, stands."""
+    lock = Lock(stage=stage.name, state="failed", message=message, ended=now(), image=stage.image)
+    with contextlib.suppress(OSError):  # the run ends the others anyway
+        lock.write(lock_path(stage))
+
+
 def faults_of(plan: Plan) -> list[str]:
     """Return everything in a plan that no runner can carry out, each in a line."""
     faults = [] if plan.stages else [f"workflow {plan.workflow} has no stage"]
