@@ -86,6 +86,25 @@ def test_those_behind_a_failed_stage_stop_at_once_and_name_it(make_plan):
     assert [record.message for record in job.stages[1:]] == ["upstream stage one failed: bad slices"] * 2
 
 
+#: As an interpreter that shuts down: what it has loaded takes its time to go, and SIGTERM ends it by then.
+SLOW_END = """
+import atexit
+atexit.register(time.sleep, {seconds})
+atexit.register(signal.signal, signal.SIGTERM, signal.SIG_DFL)
+raise LackError('the server does not answer')
+"""
+
+
+@pytest.mark.parametrize("seconds", [1.0, 3.5])  # within the patience with others, and past it
+def test_a_failed_stage_that_takes_its_time_to_end_keeps_its_exit_code(make_plan, seconds):
+    fails = "from clara_wf.model.errors import LackError" + SLOW_END.format(seconds=seconds)
+    plan = make_plan({"one": fails, "two": WRITE})
+    job = carry_out(plan)[-1].job
+    assert job.message == "stage one failed: the server does not answer"
+    assert [record.exit_code for record in job.stages] == [LackError.exit_code, 1]
+    assert [record.state for record in job.stages] == [StageState.FAILED, StageState.FAILED]
+
+
 def test_those_before_a_failed_stage_are_ended(make_plan, quick):
     plan = make_plan({"one": "time.sleep(60)", "two": WRITE, "three": ["sh", "-c", "exit 5"]})
     job = carry_out(plan, quick)[-1].job

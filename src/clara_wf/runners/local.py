@@ -162,11 +162,13 @@ class LocalRun:
         self._journal.note(stage.record)
         events.append(StageEnded(record=stage.record))
         if stage.failed and self._first_failed is None:
-            self._first_failed = stage.name
+            # The one that it waited for may have failed, left its lock, and not quite ended yet.
+            first = next(each for each in self._stages.values() if each.has_given_up)
+            self._first_failed = first.name
             # Those after it read its lock and say so themselves; those before it work in vain.
             self._give_up_at = time.monotonic() + self._limits.patience
-            for earlier in takewhile(lambda other: other is not stage, self._stages.values()):
-                earlier.end(f"ended, since stage {stage.name} failed", canceled=True)
+            for earlier in takewhile(lambda other: other is not first, self._stages.values()):
+                earlier.end(f"ended, since stage {first.name} failed", canceled=True)
 
     def _obey(self, moment: float) -> None:
         """End what must not go on: canceled, past the deadline, or behind a failed stage."""
@@ -184,7 +186,9 @@ class LocalRun:
                 stage.end(f"the job took longer than its deadline of {deadline:g} s")
         if self._first_failed is not None and moment > self._give_up_at:
             for stage in self._living():
-                stage.end(f"ended, since stage {self._first_failed} failed", canceled=True)
+                # Whoever has failed by itself is about to end, with an exit code that tells of what kind the failure is.
+                if not stage.has_given_up or moment > self._give_up_at + self._limits.grace:
+                    stage.end(f"ended, since stage {self._first_failed} failed", canceled=True)
 
     def _end(self) -> JobEnded:
         self._ended = True

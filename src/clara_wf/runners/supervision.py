@@ -49,6 +49,17 @@ class Supervised:
         return self.record is not None and self.record.state is StageState.FAILED
 
     @property
+    def has_given_up(self) -> bool:
+        """Whether it has failed, though its program may not have ended yet."""
+        return self.failed or (not self._reason and self._lock_says_failed())
+
+    def _lock_says_failed(self) -> bool:
+        with contextlib.suppress(OSError):
+            lock = Lock.read(self._lock)
+            return lock is not None and lock.state == "failed"
+        return False
+
+    @property
     def has_exited(self) -> bool:
         """Whether its program has ended and waits to be collected."""
         return self._child is not None and self._child.has_exited
