@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from tiny_network import save_network
@@ -50,3 +53,24 @@ def test_a_network_of_one_size(saved):
     network = OpenVinoNetwork(saved([1, 1, 4, 4, 4]))
     assert network.infer(np.ones((1, 1, 4, 4, 4), np.float32)).shape == (1, 1, 4, 4, 4)
     assert describe("f32").startswith("OpenVINO ")
+
+
+TWO_NETWORKS = """
+import os, pathlib, signal, sys
+from clara_wf.inference.engine import OpenVinoNetwork, describe
+signal.signal(signal.SIGTERM, lambda number, frame: print("asked to end"))
+first, second = (OpenVinoNetwork(pathlib.Path(sys.argv[1]), precision="f32") for _ in range(2))
+first.prepare((4, 5, 6))
+second.prepare((4, 5, 6))
+describe()
+del first
+del second
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+
+
+def test_a_signal_is_heeded_after_networks_that_are_gone(saved):
+    """OpenVINO lends a thread its stack for signal handlers, which the first one to go must not take along."""
+    path = saved([1, 1, "x", "y", "z"])
+    done = subprocess.run([sys.executable, "-c", TWO_NETWORKS, path], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "asked to end\n"), done.stderr

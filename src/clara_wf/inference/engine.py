@@ -49,11 +49,9 @@ class Network(Protocol):
 
 def describe(precision: Precision = "auto") -> str:
     """Name the engine, its version, the precision that it would use here, and the processor: for `clara-wf doctor`."""
-    import openvino
+    from clara_wf.inference.openvino_network import core, identity
 
-    from clara_wf.inference.openvino_network import identity
-
-    processor = " ".join(str(openvino.Core().get_property("CPU", "FULL_DEVICE_NAME")).split())
+    processor = " ".join(str(core().get_property("CPU", "FULL_DEVICE_NAME")).split())
     return f"{identity(precision)} on {processor}"
 
 

@@ -7,6 +7,7 @@ NumPy and OpenVINO.
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,9 +19,20 @@ Floats = NDArray[np.float32]
 Shape = tuple[int, int, int]
 
 
+@functools.cache
+def core() -> openvino.Core:
+    """Return OpenVINO's core: one for the whole process, and for as long as it lives.
+
+    A core lends the thread that first uses it a stack for signal handlers, and takes it back at its end. Of two cores,
+    the one that is gone first takes a stack that is handed out again when the other goes; the next signal, such as
+    SIGTERM, then ends the process by SIGSEGV without a word.
+    """
+    return openvino.Core()
+
+
 def resolved_precision(precision: str) -> Literal["bf16", "f32"]:
     """Say which precision is computed in: what is asked for, or with ``auto`` what the processor has natively."""
-    native = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    native = "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return "bf16" if precision == "bf16" or (native and precision == "auto") else "f32"
 
 
@@ -50,8 +62,7 @@ class Computation:
 
     def __init__(self, path: Path, precision: str) -> None:
         self._precision = resolved_precision(precision)
-        self._core = openvino.Core()
-        self._model = self._core.read_model(path)
+        self._model = core().read_model(path)
         if len(self._model.inputs) != 1 or len(self._model.outputs) != 1 or len(self._model.input().partial_shape) != 5:
             raise ValueError("not one input [n, channels, x, y, z] and one output")
         self._shape: tuple[int, Shape] | None = None
@@ -70,7 +81,7 @@ class Computation:
         self.release()
         channels = self._model.input().partial_shape[1]
         self._model.reshape([batch, channels.get_length() if channels.is_static else 1, *shape])
-        compiled = self._core.compile_model(
+        compiled = core().compile_model(
             self._model,
             "CPU",
             {"INFERENCE_PRECISION_HINT": self._precision, "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1},

@@ -186,7 +186,7 @@ class LocalRun:
                 stage.end(f"the job took longer than its deadline of {deadline:g} s")
         if self._first_failed is not None and moment > self._give_up_at:
             for stage in self._living():
-                # Whoever has failed by itself is about to end, with an exit code that tells of what kind the failure is.
+                # Whoever has failed by itself is about to end, with an exit code that tells what kind of failure it is.
                 if not stage.has_given_up or moment > self._give_up_at + self._limits.grace:
                     stage.end(f"ended, since stage {self._first_failed} failed", canceled=True)
 
