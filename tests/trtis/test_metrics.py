@@ -36,3 +36,9 @@ def test_where_there_was_no_request_there_is_no_mean():
     unasked = parse(TEXT)['a \\"b\\"', "2"]
     assert (unasked.requests, unasked.latency_ms) == (0, None)
     assert parse("") == {}
+
+
+def test_a_refusal_that_is_counted_before_its_answer_is_no_negative_number():
+    of_one = '{model="one",version="1"}'
+    one = parse(f"clara_wf_request_failure{of_one} 1\nnv_inference_request_success{of_one} 0\n")["one", "1"]
+    assert (one.requests, one.failures) == (0, 1)

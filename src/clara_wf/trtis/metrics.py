@@ -44,7 +44,8 @@ def _counters(values: dict[str, float]) -> Counters:
         return sum(values[f"nv_inference_{name}_us"] for name in names) / answered / 1000 if answered else None
 
     return Counters(
-        requests=int(answered - refused),
+        # The server counts an answer later than the model its refusal.
+        requests=max(0, int(answered - refused)),
         failures=int(values["nv_inference_request_failure"] + refused),
         inferences=int(values["nv_inference_count"]),
         latency_ms=mean("request_duration"),
