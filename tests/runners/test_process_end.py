@@ -120,9 +120,11 @@ def test_a_second_run_of_a_running_job_is_refused(make_plan, quick):
 
 
 PROGRAM = """
-import pickle, sys
+import pickle, signal, sys
 from clara_wf.runners import Limits, ProcessRunner, canceling_on_signals
 plan = pickle.load(open(sys.argv[1], "rb"))
+# These tests may themselves run under nohup.
+signal.signal(signal.SIGHUP, signal.SIG_IGN if "nohup" in sys.argv else signal.SIG_DFL)
 with ProcessRunner(limits=Limits(tick=0.05, grace=0.5)).run(plan) as run, canceling_on_signals(run):
     print("started", flush=True)
     for event in run:
@@ -136,10 +138,10 @@ def start_program(tmp_path):
     """Carry out a plan in a program of its own, as a command line does."""
     started = []
 
-    def start(plan):
+    def start(plan, *arguments):
         (tmp_path / "plan").write_bytes(pickle.dumps(plan))
         process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, tmp_path / "plan"],
+            [sys.executable, "-c", PROGRAM, tmp_path / "plan", *arguments],
             stdout=subprocess.PIPE,
             text=True,
             start_new_session=True,
@@ -164,6 +166,14 @@ def test_a_signal_cancels_the_job_in_order(make_plan, start_program, number):
     assert told[-2:] == ["JobEnded", "CANCELED"]
     assert json.loads((plan.payload / "job.json").read_text())["status"] == "CANCELED"
     assert left_of(plan.payload) == []
+
+
+def test_a_program_under_nohup_goes_on_when_its_terminal_is_gone(make_plan, start_program):
+    plan = make_plan({"one": SLEEP.replace("60", "1")})
+    process = start_program(plan, "nohup")
+    wait_until((plan.payload / "one" / "output" / "pid").exists)
+    process.send_signal(signal.SIGHUP)
+    assert process.communicate(timeout=20)[0].splitlines()[-2:] == ["JobEnded", "HEALTHY"]
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.02, 0.05, 0.1, 0.2, 0.4])
