@@ -77,8 +77,12 @@ class Bench:
         ]
         return found + ["PersistentVolume" for _ in self.client.list(PersistentVolume, labels=labels)]
 
-    def wait_until_gone(self, seconds: float = 60) -> None:
-        wait_for(lambda: not self.objects(), seconds)
+    def wait_until_gone(self, seconds: float = 150) -> None:
+        """Wait until nothing is left: a kubelet may look at a pod that is to go no more often than every 60 to 90 s."""
+        deadline = time.monotonic() + seconds
+        while left := self.objects():
+            assert time.monotonic() < deadline, f"{left} of the job are still there"
+            time.sleep(0.1)
 
     def wait_until_running(self, stage: str) -> None:
         """Wait until a stage has written `started` beside its output."""

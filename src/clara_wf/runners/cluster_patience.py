@@ -19,7 +19,8 @@ class ClusterLimits:
     slowest_tick: float = 2.0
     silence: float = 600.0  # that the API server may be away
     refusal: float = 30.0  # that it may refuse what it has let this user do before
-    cleared: float = 60.0  # that an earlier job's objects may take to go away
+    # That an earlier job's objects may take to go away: some kubelets look at a pod only every 60 to 90 s.
+    cleared: float = 150.0
     carrying: float = 20.0  # that the logs of a failed job may take on their way to the bucket
     unstarted: float = 3.0  # after which the cluster is asked why a pod does not start
     nudged_every: float = 1.0  # between two reminders of a volume that is not bound
