@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import onnx
+import psutil
 import pytest
 import yaml
 from onnx import TensorProto, helper, numpy_helper
@@ -155,6 +157,22 @@ def test_a_window_that_the_network_does_not_take_is_said_and_the_next_one_is_com
             return row.counters.requests, row.counters.failures
 
         wait_until(lambda: counted() == (1, 1))  # the server answers first, and counts then
+
+
+def kernel_log() -> str:
+    done = subprocess.run(["dmesg"], capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip("the kernel's log may not be read here, and nothing else tells how a process of the server ended")
+    return done.stdout
+
+
+def test_the_processes_of_a_model_end_in_order(tmp_path, trtis_environment):
+    kernel_log()
+    add(tmp_path / "models", "one")
+    with running(trtis_environment, tmp_path / "models", tmp_path / "trtis") as server:
+        infer(server, "one", windows(1, 1, 8, 4, 4))
+        (process,) = psutil.Process(server.pid).children()
+    assert f"[{process.pid}]: segfault" not in kernel_log()
 
 
 def picky(path: Path) -> None:
