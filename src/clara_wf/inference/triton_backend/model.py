@@ -39,13 +39,6 @@ class TritonPythonModel:
         self._score, *further = [output["name"] for output in config["output"]]
         self._engine = further[0] if further else None
         self._identity = identity(parameters["precision"])
-        # Triton counts a request that is answered with an error of its own as a success.
-        self._family = triton.MetricFamily(  # gone with its last reference
-            name="clara_wf_request_failure",
-            description="Number of requests answered with an error, which Triton counts as answered",
-            kind=triton.MetricFamily.COUNTER,
-        )
-        self._failures = self._family.Metric(labels={"model": args["model_name"], "version": args["model_version"]})
         file = Path(args["model_repository"], args["model_version"], "model.onnx")
         window = tuple(int(length) for length in parameters["window"].split("x") if length)
         try:
@@ -57,6 +50,14 @@ class TritonPythonModel:
                 self._computation.compile(window)
         except (OSError, *_FAULTS) as fault:
             raise triton.TritonModelException(f"the network cannot be loaded: {_last_line(fault)}") from fault
+        # Triton counts a request that is answered with an error of its own as a success. Made last: `finalize`, which
+        # gives it back, is called for models that are served, and for no others.
+        self._family = triton.MetricFamily(  # gone with its last reference
+            name="clara_wf_request_failure",
+            description="Number of requests answered with an error, which Triton counts as answered",
+            kind=triton.MetricFamily.COUNTER,
+        )
+        self._failures = self._family.Metric(labels={"model": args["model_name"], "version": args["model_version"]})
 
     def finalize(self) -> None:
         """Give the counter back while the server still takes it: later, the process would end by SIGSEGV."""
