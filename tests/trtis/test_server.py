@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from served_code import wait_until
 from triton_server import ECHO, LOCK, free_port, handmade, running
 
 from clara_wf.model.errors import ClaraError, UsageError
@@ -175,9 +176,15 @@ def test_a_server_that_does_not_get_ready_is_ended(environment, models, folder):
     assert read_state(folder) is None
 
 
+def halt(server: Server) -> None:
+    """Stop the server's process where it stands. One of its threads may still answer before all of them stand still."""
+    os.kill(server.pid, signal.SIGSTOP)
+    wait_until(lambda: psutil.Process(server.pid).status() == psutil.STATUS_STOPPED)
+
+
 def test_one_that_does_not_end_by_itself_is_ended(environment, models, folder):
     server = start(folder, environment, models, port=free_port())
-    os.kill(server.pid, signal.SIGSTOP)
+    halt(server)
     stop(folder, timeout_s=1)
     assert not is_running(server)
     assert not stubs(server)
@@ -261,8 +268,7 @@ def test_a_model_that_came_later_is_not_loaded_yet(environment, models, folder):
 
 def test_a_server_that_does_not_answer_is_not_taken_for_one_that_runs(environment, models, folder):
     server = start(folder, environment, models, port=free_port())
-    os.kill(server.pid, signal.SIGSTOP)
-    began = time.monotonic()
+    halt(server)
     for ask in (
         lambda: load_model(server, "echo"),
         lambda: attend(folder),
@@ -270,7 +276,6 @@ def test_a_server_that_does_not_answer_is_not_taken_for_one_that_runs(environmen
     ):
         with pytest.raises(ServerSilent, match=r"is there, but does not answer within 5 s.*uninstall_trtis"):
             ask()
-    assert time.monotonic() - began < 20
     os.kill(server.pid, signal.SIGCONT)
     assert attend(folder) == server
 
