@@ -51,13 +51,16 @@ class Supervised:
     @property
     def has_given_up(self) -> bool:
         """Whether it has failed, though its program may not have ended yet."""
-        return self.failed or (not self._reason and self._lock_says_failed())
+        if self.record is not None or self._reason:
+            return self.failed
+        lock = self._read_lock()
+        return lock is not None and lock.state == "failed"
 
-    def _lock_says_failed(self) -> bool:
+    def _read_lock(self) -> Lock | None:
+        """Return its lock; None if it left none, or none that can be read."""
         with contextlib.suppress(OSError):
-            lock = Lock.read(self._lock)
-            return lock is not None and lock.state == "failed"
-        return False
+            return Lock.read(self._lock)
+        return None
 
     @property
     def has_exited(self) -> bool:
@@ -168,8 +171,7 @@ class Supervised:
         watch.forget(self._child.pid)
         self._child.close()
         self._output.close()
-        with contextlib.suppress(OSError):
-            lock = Lock.read(self._lock)
+        lock = self._read_lock()
         state, message = judge(
             Ending(
                 exit_code=usage.exit_code,
