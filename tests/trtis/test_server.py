@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,6 +32,25 @@ parent = os.getppid()
 while not pathlib.Path(f"/proc/{parent}/exe").resolve().name == "tritonserver":
     parent = int(pathlib.Path(f"/proc/{parent}/stat").read_text().rpartition(")")[2].split()[1])
 os.kill(parent, signal.SIGKILL)
+"""
+
+#: A server that takes its time between one port and the next, as the real one does on a busy machine.
+HESITANT = f"""#!{sys.executable}
+import json, sys, threading, time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+class Answer(BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = json.dumps([] if self.path.endswith("index") else {{"version": "2.0"}}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    do_POST = do_GET
+ports = dict(each.split("=") for each in sys.argv[1:] if "-port=" in each)
+for what in ("--http-port", "--grpc-port", "--metrics-port"):
+    server = ThreadingHTTPServer(("127.0.0.1", int(ports[what])), Answer)
+    threading.Thread(target=server.serve_forever).start()
+    time.sleep(0.7)
 """
 
 pytestmark = [pytest.mark.network, pytest.mark.xdist_group("trtis")]
@@ -92,6 +112,15 @@ def test_it_listens_on_this_machine_alone(environment, models, folder):
     listening = [each for each in psutil.Process(server.pid).net_connections() if each.status == "LISTEN"]
     assert {each.laddr.port for each in listening} == {server.port, server.port + 1, server.port + 2}
     assert {each.laddr.ip.removeprefix("::ffff:") for each in listening} == {"127.0.0.1"}
+
+
+def test_it_is_ready_when_the_last_of_its_ports_is(environment, models, folder, tmp_path):
+    program = tmp_path / "hesitant"
+    program.write_text(HESITANT)
+    program.chmod(0o755)
+    server = start(folder, dataclasses.replace(environment, program=program), models, port=free_port())
+    for port in (server.port, server.port + 1, server.port + 2):
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
 
 
 def test_starting_it_twice_changes_nothing(environment, models, folder):

@@ -238,7 +238,8 @@ def _wait(folder: Path, server: Server, say: Say, deadline: float) -> Server:
     """Wait until the server answers and is done with every model; tell which it serves."""
     progress = Progress(folder / LOG_FILE, say)
     states: list[ModelState] | None = None
-    while states is None or any(state.is_loading for state in states):
+    # It opens its ports one by one, that of the metrics last, behind the one that answers here.
+    while states is None or any(state.is_loading for state in states) or not _listens(server):
         if not is_running(server):
             raise _failure(folder, "ended while it started")
         if time.monotonic() > deadline:
@@ -258,6 +259,16 @@ def _wait(folder: Path, server: Server, say: Say, deadline: float) -> Server:
     ready = dataclasses.replace(server, version=version)
     write_state(folder, ready)
     return ready
+
+
+def _listens(server: Server) -> bool:
+    """Say whether the server takes connections on its three ports."""
+    for port in range(server.port, server.port + 3):
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            return False
+    return True
 
 
 def _failure(folder: Path, what: str) -> ClaraError:
