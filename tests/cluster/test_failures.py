@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from base_image import REPOSITORY
-from cluster_bench import NAMESPACE, Bench, wait_for
+from cluster_bench import COPY, HELD, NAMESPACE, Bench, wait_for, wait_until_told, write_stage
 from lightkube.resources.batch_v1 import Job
 from lightkube.resources.core_v1 import Node, Pod
 from lightkube.types import CascadeType
@@ -19,12 +19,6 @@ from relay import Relay
 
 from clara_wf.chart.helm import SdkHelm
 
-#: Works for so many seconds, and shows that it does.
-SLOW = """
-(context.outputs / "started").write_text("")
-time.sleep({seconds})
-(context.outputs / "file.txt").write_text("slow")
-"""
 MakeBench = Callable[..., Bench]
 
 
@@ -78,7 +72,7 @@ def test_a_stage_over_its_memory_limit(make_bench: MakeBench, out: Path) -> None
 
 
 def test_a_job_over_its_deadline(make_bench: MakeBench, out: Path) -> None:
-    bench = make_bench({"one": SLOW.format(seconds=600)})
+    bench = make_bench({"one": HELD})
     ended = bench.run(out, "--deadline", "3")
     assert ended.code == 1
     assert last_line(ended.err).startswith("error: took longer than its deadline of 3 s. ")
@@ -104,24 +98,26 @@ def test_a_request_that_no_node_has_room_for(make_bench: MakeBench, out: Path) -
 
 def test_a_full_cluster_is_waited_for(make_bench: MakeBench, out: Path, tmp_path: Path) -> None:
     """Two jobs of which one fills the node: the other waits longer than a job that no node can ever take."""
-    body = SLOW.replace("{seconds}", "0 if pathlib.Path('/code/0/hurry').exists() else 18")
-    benches = [make_bench({"one": body}), make_bench()]
+    benches = [make_bench({"one": HELD}), make_bench()]
     node = next(iter(benches[0].client.list(Node)))
     most = parse_quantity(node.status.allocatable["cpu"])
     share = ("--set", f"stages.one.resources.requests.cpu={int(most * 600)}m")
     first = benches[0].start(out, *share)
     benches[0].wait_until_running("one")
-    (benches[0].program.workspace / "code" / "hurry").touch()
-    second = benches[1].run(tmp_path / "second", *share)
-    assert second.code == 0, second.err
-    assert "the job waits for room: 0/1 nodes are available: 1 Insufficient cpu" in second.err
+    second = benches[1].start(tmp_path / "second", *share)
+    wait_until_told(second, "the job waits for room: 0/1 nodes are available: 1 Insufficient cpu")
+    benches[0].let_go("one")
     assert first.wait(timeout=90) == 0
     first.communicate()
+    benches[1].wait_until_running("one")
+    benches[1].let_go("one")
+    second.communicate(timeout=90)
+    assert second.returncode == 0
 
 
 def test_a_pod_that_somebody_deletes(make_bench: MakeBench, out: Path) -> None:
     """The Job makes another, which would work on what the first has left."""
-    bench = make_bench({"one": SLOW.format(seconds=600)})
+    bench = make_bench({"one": HELD})
     running = bench.start(out)
     bench.wait_until_running("one")
     for pod in bench.client.list(Pod, namespace=NAMESPACE, labels={"clara-workflow/job-id": bench.job_id}):
@@ -133,7 +129,7 @@ def test_a_pod_that_somebody_deletes(make_bench: MakeBench, out: Path) -> None:
 
 
 def test_ctrl_c_leaves_nothing(make_bench: MakeBench, out: Path) -> None:
-    bench = make_bench({"two": SLOW.format(seconds=600)})
+    bench = make_bench({"two": HELD})
     running = bench.start(out)
     bench.wait_until_running("two")
     running.send_signal(signal.SIGINT)
@@ -147,34 +143,38 @@ def test_ctrl_c_leaves_nothing(make_bench: MakeBench, out: Path) -> None:
 def test_the_api_server_is_away_for_twenty_seconds(
     make_bench: MakeBench, out: Path, relay: Relay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bench = make_bench({"one": SLOW.format(seconds=5), "two": SLOW.format(seconds=5)})
+    bench = make_bench({"one": HELD, "two": HELD})
     running = bench.start(out, KUBECONFIG=str(relay.kubeconfig))
     bench.wait_until_running("one")
     relay.cut()
     gone = time.monotonic()
-    # The job goes on meanwhile: the second stage starts, which nobody here could have started.
+    # The job goes on meanwhile: the second stage works, without anybody here having had a part in it.
+    bench.let_go("one")
     bench.wait_until_running("two")
-    time.sleep(20 - (time.monotonic() - gone))
+    time.sleep(max(0, 20 - (time.monotonic() - gone)))
     relay.mend()
+    bench.let_go("two")
     _, told = running.communicate(timeout=90)
     assert running.returncode == 0, told
     assert "the cluster does not answer; the job goes on there, waiting for it" in told
     assert "the cluster answers again, after " in told
-    assert (out / "file.txt").read_text() == "slowthree"
+    assert (out / "file.txt").read_text() == "heldthree"
     bench.wait_until_gone()
 
 
 def test_killed_and_started_again(make_bench: MakeBench, out: Path) -> None:
-    bench = make_bench({"one": SLOW.format(seconds=8)})
+    bench = make_bench({"one": HELD})
     first = bench.start(out)
     bench.wait_until_running("one")
     first.kill()
     first.communicate()
     before = _pods(bench)
-    second = bench.run(out)
-    assert second.code == 0, second.err
-    assert "The job is in the cluster already: it is followed from here on" in second.err
-    assert (out / "file.txt").read_text() == "slowtwothree"
+    second = bench.start(out)
+    wait_until_told(second, "The job is in the cluster already: it is followed from here on")
+    bench.let_go("one")
+    second.communicate(timeout=90)
+    assert second.returncode == 0
+    assert (out / "file.txt").read_text() == "heldtwothree"
     record = json.loads((out / "job.json").read_text())
     assert record["status"] == "HEALTHY"
     assert len(before) == 1
@@ -187,11 +187,12 @@ def _pods(bench: Bench) -> set[str]:
 
 
 def test_killed_and_started_again_after_the_end(make_bench: MakeBench, out: Path) -> None:
-    bench = make_bench({"one": SLOW.format(seconds=2)})
+    bench = make_bench({"one": HELD})
     first = bench.start(out)
     bench.wait_until_running("one")
     first.kill()
     first.communicate()
+    bench.let_go("one")
     labels = {"clara-workflow/job-id": bench.job_id}
     wait_for(
         lambda: any(job.status.succeeded for job in bench.client.list(Job, namespace=NAMESPACE, labels=labels)), 60
@@ -199,12 +200,12 @@ def test_killed_and_started_again_after_the_end(make_bench: MakeBench, out: Path
     second = bench.run(out)
     assert second.code == 0, second.err
     assert "followed from here on" in second.err
-    assert (out / "file.txt").read_text() == "slowtwothree"
+    assert (out / "file.txt").read_text() == "heldtwothree"
     bench.wait_until_gone()
 
 
 def test_other_options_do_not_pick_up_a_job(make_bench: MakeBench, out: Path) -> None:
-    bench = make_bench({"one": SLOW.format(seconds=600)})
+    bench = make_bench({"one": HELD})
     first = bench.start(out)
     bench.wait_until_running("one")
     first.kill()
@@ -218,7 +219,7 @@ def test_other_options_do_not_pick_up_a_job(make_bench: MakeBench, out: Path) ->
 
 def test_another_input_does_not_pick_up_a_job(make_bench: MakeBench, out: Path, tmp_path: Path) -> None:
     """Or the result of one patient would be delivered as another's."""
-    bench = make_bench({"one": SLOW.format(seconds=600)})
+    bench = make_bench({"one": HELD})
     first = bench.start(out)
     bench.wait_until_running("one")
     first.kill()
@@ -243,7 +244,7 @@ def test_two_jobs_at_once_do_not_meet(make_bench: MakeBench, tmp_path: Path) -> 
 
 
 def test_the_same_job_twice_is_refused(make_bench: MakeBench, out: Path, tmp_path: Path) -> None:
-    bench = make_bench({"one": SLOW.format(seconds=6)})
+    bench = make_bench({"one": HELD})
     first = bench.start(out)
     bench.wait_until_running("one")
     second = bench.run(tmp_path / "other")
@@ -251,15 +252,16 @@ def test_the_same_job_twice_is_refused(make_bench: MakeBench, out: Path, tmp_pat
         1,
         f"error: job {bench.job_id} is still running. Wait for its end, or stop it",
     )
+    bench.let_go("one")
     assert first.wait(timeout=90) == 0
-    assert (out / "file.txt").read_text() == "slowtwothree"
+    assert (out / "file.txt").read_text() == "heldtwothree"
     first.communicate()
     bench.wait_until_gone()
 
 
 def test_the_same_job_from_elsewhere_is_refused(make_bench: MakeBench, out: Path, tmp_path: Path) -> None:
     """Another workspace, as on another machine: there is no lock that both see but the cluster's."""
-    bench = make_bench({"one": SLOW.format(seconds=6)})
+    bench = make_bench({"one": HELD})
     first = bench.start(out)
     bench.wait_until_running("one")
     elsewhere = tmp_path / "elsewhere"
@@ -268,26 +270,26 @@ def test_the_same_job_from_elsewhere_is_refused(make_bench: MakeBench, out: Path
     second = bench.run(tmp_path / "other", CLARA_WF_WORKSPACE=str(elsewhere))
     assert second.code == 1
     assert f"job {bench.job_id} is running in the cluster already: there it works on another payload" in second.err
+    bench.let_go("one")
     assert first.wait(timeout=90) == 0
     first.communicate()
-    assert (out / "file.txt").read_text() == "slowtwothree"
+    assert (out / "file.txt").read_text() == "heldtwothree"
 
 
 def test_a_release_left_over_from_a_crash(make_bench: MakeBench, out: Path) -> None:
     """The release is there, its Job is not, and a pod without a Job still is."""
-    bench = make_bench({"one": SLOW.format(seconds=600)})
+    bench = make_bench({"one": HELD})
     first = bench.start(out)
     bench.wait_until_running("one")
     first.kill()
     first.communicate()
     for job in bench.client.list(Job, namespace=NAMESPACE, labels={"clara-workflow/job-id": bench.job_id}):
         bench.client.delete(Job, job.metadata.name, namespace=NAMESPACE, cascade=CascadeType.ORPHAN)
-    (bench.program.workspace / "code" / "stage_one.py").write_text(
-        (bench.program.workspace / "code" / "stage_one.py").read_text().replace("600", "0")
-    )
+    write_stage(bench.program.workspace / "code", "one", COPY)
     second = bench.run(out)
     assert second.code == 0, second.err
-    assert (out / "file.txt").read_text() == "slowtwothree"
+    assert "waiting until what an earlier run left in the cluster is gone: its Pod" in second.err
+    assert (out / "file.txt").read_text() == "0onetwothree"
     bench.wait_until_gone()
 
 

@@ -37,7 +37,7 @@ FAULTS = {
     "flat": "image = image[0, 0, 0]",
     "two": "image = np.concatenate([image, image])",
     "broken": "raise ValueError('no such layer')",
-    "slow": "time.sleep(3)",
+    "slow": "open('MARK', 'w').close(); time.sleep(3)",
 }
 
 
@@ -47,13 +47,23 @@ def put(models, name, **changes):
     install(name, models, source=model_folder(folder, described(name=name, **changes)))
 
 
+def mark(models):
+    """The file that the slow model leaves when it begins."""
+    return models.parent / "at-it"
+
+
+def wait_until_at_it(models):
+    wait_until(mark(models).exists)
+    mark(models).unlink()
+
+
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
     models = tmp_path_factory.mktemp("served") / "models"
     put(models, "tiny")
     for name, answer in FAULTS.items():
         put(models, name)
-        behave(models, name, answer=answer)
+        behave(models, name, answer=answer.replace("MARK", str(mark(models))))
     put(models, "unloadable")
     behave(models, "unloadable", initialize="raise ValueError('there is no /opt/secret/layer.bin')")
     return models
@@ -283,7 +293,7 @@ def test_something_else_listens(server, network, scheme, port):
         began = time.monotonic()
         with pytest.raises(LackError, match=f"localhost:{number}") as caught:
             network(address=f"{scheme}localhost:{number}", wait=6)
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 60
         other.shutdown(socket.SHUT_RDWR)
     if scheme != "grpc://":
         assert isinstance(caught.value, ForeignServer)
@@ -294,7 +304,7 @@ def test_a_port_that_takes_a_connection_and_says_nothing(network):
         began = time.monotonic()
         with pytest.raises(LackError, match="did not answer"):
             network(address=f"localhost:{other.getsockname()[1]}", wait=3)
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 60
 
 
 def test_a_model_that_the_server_does_not_have(network, models, tmp_path):
@@ -373,10 +383,11 @@ def test_a_server_that_is_killed_in_mid_inference_and_started_again(stand, model
     said = []
     there = TritonNetwork(address, find_model(models, "slow"), say=said.append, log=LOG)
     there.infer(window(1))
+    wait_until_at_it(models)
     answers = []
     thread = threading.Thread(target=lambda: answers.append(there.infer(window(2)).copy()))
     thread.start()
-    time.sleep(1)
+    wait_until_at_it(models)
     stand.kill()
     wait_until(lambda: said)
     stand.start()
@@ -402,9 +413,11 @@ def test_a_server_that_goes_away_and_stays_away(stand, models, monkeypatch):
     monkeypatch.setattr("clara_wf.kserve.network._COMING_BACK", 3.0)
     before = ours()
     there = TritonNetwork(stand.server.http, find_model(models, "slow"), wait=1, say=lambda _: None, log=LOG)
-    threading.Timer(1, stand.kill).start()
+    trouble = threading.Thread(target=lambda: (wait_until_at_it(models), stand.kill()))
+    trouble.start()
     with pytest.raises(LackError, match="does not answer after 3 s"):
         there.infer(window())
+    trouble.join()
     there.release()
     assert ours() <= before
 
@@ -413,10 +426,10 @@ def test_a_server_that_goes_away_twice(stand, models):
     there = TritonNetwork(stand.server.http, find_model(models, "slow"), say=lambda _: None, log=LOG)
 
     def trouble():
-        time.sleep(1)
+        wait_until_at_it(models)
         stand.kill()
         stand.start()
-        time.sleep(1.5)
+        wait_until_at_it(models)
         stand.kill()
 
     thread = threading.Thread(target=trouble)
@@ -497,15 +510,10 @@ def test_why_a_name_is_no_address():
 
 
 def test_whoever_waits_is_told_at_once_what_to_do():
-    said = []
-    began = time.monotonic()
-
-    def say(text):
-        said.append((time.monotonic() - began, text))
+    def give_up(text):
+        raise InterruptedError(text)
 
     with socket.create_server(("127.0.0.1", 0)) as other:
         address = Address.parse(f"http://127.0.0.1:{other.getsockname()[1]}")
-        with pytest.raises(LackError):
-            wait_for_server(address, 4, say)
-    assert said[0][0] < 2.5
-    assert said[0][1].endswith("If there is none, start it: clara-wf install_trtis")
+        with pytest.raises(InterruptedError, match=r"If there is none, start it: clara-wf install_trtis$"):
+            wait_for_server(address, 600, give_up)

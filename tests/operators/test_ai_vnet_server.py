@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -44,7 +43,7 @@ DESCRIPTIONS = {
 CODE = {
     "nan": "image = image.copy(); image[0, 0, 5, 5, 5] = np.nan",
     "shrunk": "image = image[..., 1:]",
-    "slow": "time.sleep(4)",
+    "slow": "open('MARK-began', 'w').close(); time.sleep(4); open('MARK-ended', 'w').close()",
 }
 
 
@@ -55,7 +54,7 @@ def models(tmp_path_factory):
         description = described(name=name, spacing_mm=[2, 2, 3], **changes)
         install(name, folder / "models", source=model_folder(folder / name, description))
     for name, answer in CODE.items():
-        behave(folder / "models", name, answer=answer)
+        behave(folder / "models", name, answer=answer.replace("MARK", f"{folder}/{name}"))
     return folder / "models"
 
 
@@ -178,12 +177,20 @@ def test_answers_that_are_no_scores(root, app, server, model, said):
     assert said in lock.message
 
 
-def test_a_window_that_takes_too_long(root, app, server):
+@pytest.fixture
+def slow(models):
+    """Say whether the slow model "began" or "ended" a window in this test."""
+    for path in models.parent.glob("slow-*"):
+        path.unlink()
+    return lambda what: (models.parent / f"slow-{what}").exists()
+
+
+def test_a_window_that_takes_too_long(root, app, server, slow):
     code, lock, _ = run(root, app, server.http, "--trtis-timeout", "1", model="slow")
     assert code == 3
     assert "did not answer within 1 s" in lock.message
     assert "--trtis-timeout" in lock.message
-    time.sleep(4)  # the server is at it still
+    wait_until(lambda: slow("ended"))  # it is at it still
 
 
 def begun(server):
@@ -192,34 +199,32 @@ def begun(server):
 
 
 @pytest.mark.parametrize("port", ["http", "grpc"])
-def test_a_stage_that_is_canceled_leaves_nothing(root, app, server, port):
+def test_a_stage_that_is_canceled_leaves_nothing(root, app, server, slow, port):
     before = ours()
     with stage(root, app, f"{port}://{getattr(server, port)}", model="slow") as process:
-        wait_until(lambda: ours() - before)
-        time.sleep(1)
+        wait_until(lambda: slow("began"))
+        assert ours() - before
         process.send_signal(signal.SIGTERM)
-        sent = time.monotonic()
-        _, log = process.communicate(timeout=30)
+        _, log = process.communicate(timeout=60)
+        assert not slow("ended")
     assert process.returncode == 130
     assert {json.loads(line)["stage"] for line in log.splitlines()} == {"ai-vnet"}
-    assert time.monotonic() - sent < 2
     assert ours() <= before
-    time.sleep(4)
+    wait_until(lambda: slow("ended"))
     # What the server was still at, it could not forget at once: the next stage sees to that.
     assert run(root, app, server.http)[0] == 0
     assert not begun(server)
 
 
-def test_what_a_killed_stage_leaves_the_next_one_clears(root, app, server):
+def test_what_a_killed_stage_leaves_the_next_one_clears(root, app, server, slow):
     before = ours()
     with stage(root, app, server.http, model="slow") as process:
-        wait_until(lambda: begun(server))
-        time.sleep(1)
+        wait_until(lambda: slow("began"))
         process.kill()
-        process.communicate(timeout=30)
+        process.communicate(timeout=60)
     left = ours() - before
     assert left
-    time.sleep(4)
+    wait_until(lambda: slow("ended"))
     assert run(root, app, server.http)[0] == 0
     assert not left & ours()
     assert not begun(server)

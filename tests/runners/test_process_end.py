@@ -19,7 +19,7 @@ from clara_wf.model.errors import JobError
 from clara_wf.model.events import JobEnded, StageWorking
 from clara_wf.model.locks import Lock
 from clara_wf.model.states import JobState, JobStatus, StageState
-from clara_wf.runners import ProcessRunner
+from clara_wf.runners import Limits, ProcessRunner
 from clara_wf.runners.guardian import MARK
 
 WRITE = "(context.outputs / 'result.txt').write_text(context.stage)"
@@ -51,7 +51,7 @@ def left_of(payload: Path) -> list[int]:
     return found
 
 
-def wait_until(condition, seconds=20.0):
+def wait_until(condition, seconds=60.0):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it did not come to that"
@@ -162,7 +162,7 @@ def test_a_signal_cancels_the_job_in_order(make_plan, start_program, number):
     process = start_program(plan)
     wait_until((plan.payload / "one" / "output" / "pid").exists)
     process.send_signal(number)
-    told = process.communicate(timeout=20)[0].splitlines()
+    told = process.communicate(timeout=60)[0].splitlines()
     assert told[-2:] == ["JobEnded", "CANCELED"]
     assert json.loads((plan.payload / "job.json").read_text())["status"] == "CANCELED"
     assert left_of(plan.payload) == []
@@ -173,7 +173,7 @@ def test_a_program_under_nohup_goes_on_when_its_terminal_is_gone(make_plan, star
     process = start_program(plan, "nohup")
     wait_until((plan.payload / "one" / "output" / "pid").exists)
     process.send_signal(signal.SIGHUP)
-    assert process.communicate(timeout=20)[0].splitlines()[-2:] == ["JobEnded", "HEALTHY"]
+    assert process.communicate(timeout=60)[0].splitlines()[-2:] == ["JobEnded", "HEALTHY"]
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.02, 0.05, 0.1, 0.2, 0.4])
@@ -184,7 +184,7 @@ def test_ctrl_c_at_any_moment_ends_in_order(make_plan, start_program, delay):
     assert process.stdout.readline() == "started\n"
     time.sleep(delay)
     process.send_signal(signal.SIGINT)
-    told = process.communicate(timeout=20)[0].splitlines()
+    told = process.communicate(timeout=60)[0].splitlines()
     if process.returncode == 0:  # else the interpreter was already on its way out
         assert told[-1] in {"CANCELED", "HEALTHY"}
         assert told[-2] == "JobEnded"
@@ -194,14 +194,14 @@ def test_ctrl_c_at_any_moment_ends_in_order(make_plan, start_program, delay):
 
 def test_two_ctrl_c_do_not_wait_for_stubborn_stages(make_plan):
     plan = make_plan({"one": STUBBORN})
-    with ProcessRunner().run(plan) as run:  # five seconds of grace
+    with ProcessRunner(limits=Limits(grace=600)).run(plan) as run:
         for event in run:
             if isinstance(event, StageWorking):
                 wait_until((plan.payload / "one" / "output" / "pid").exists)
                 run.cancel()
                 run.cancel()
                 start = time.monotonic()
-    assert time.monotonic() - start < 4
+    assert time.monotonic() - start < 300  # not the grace
     assert run.job.status is JobStatus.CANCELED
 
 

@@ -22,6 +22,14 @@ COPY = """
 for file in context.inputs.iterdir():
     (context.outputs / file.name).write_bytes(file.read_bytes() + context.stage.encode())
 """
+#: Shows that it works, and is at it until the test lets it go on.
+HELD = """
+(context.outputs / "started").write_text("")
+end = time.monotonic() + 120
+while not (context.outputs / "go").exists() and time.monotonic() < end:
+    time.sleep(0.05)
+(context.outputs / "file.txt").write_text("held")
+"""
 STAGE = """
 import os, pathlib, sys, time
 from clara_wf.model.errors import InputError
@@ -88,12 +96,24 @@ class Bench:
         """Wait until a stage has written `started` beside its output."""
         wait_for((self.payload / stage / "output" / "started").exists, 60)
 
+    def let_go(self, stage: str) -> None:
+        """Let a stage that does `HELD` go on."""
+        (self.payload / stage / "output" / "go").touch()
+
 
 def wait_for(condition: Callable[[], bool], seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not come"
         time.sleep(0.1)
+
+
+def wait_until_told(process: subprocess.Popen[str], text: str) -> None:
+    """Read what a program says until it says this."""
+    for line in process.stderr:
+        if text in line:
+            return
+    raise AssertionError(f"it ended without saying {text!r}")
 
 
 def write_stage(folder: Path, stage: str, body: str) -> None:

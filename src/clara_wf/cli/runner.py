@@ -113,7 +113,7 @@ def _cluster_runner(choice: RunnerChoice, workspace: Workspace, request: JobRequ
             _warn_of_other_machines(cluster, plan)
         return release
 
-    return KubernetesRunner(cluster, release_of, store_of=_store_of, keep=choice.keep)
+    return KubernetesRunner(cluster, release_of, store_of=_store_of, keep=choice.keep, say=remark)
 
 
 def _store_of(plan: Plan) -> PayloadStore | None:

@@ -95,6 +95,7 @@ class KubernetesRun:
         store: Store | None,
         *,
         keep: bool,
+        say: Callable[[str], None],
         limits: Limits,
         patience: ClusterLimits,
     ) -> None:
@@ -103,6 +104,7 @@ class KubernetesRun:
         self._release = release
         self._store = store
         self._keep = keep
+        self._say = say
         self._limits = limits
         self._patience = patience
         self._journal = Journal(plan)
@@ -191,12 +193,16 @@ class KubernetesRun:
     def _wait_until_gone(self) -> None:
         """Wait until nothing of the job is in the cluster: what still runs there would write into the payload."""
         deadline = time.monotonic() + self._patience.cleared
+        told = False
         while left := self._cluster.leftovers(self._plan.job_id):
             if time.monotonic() > deadline or self._cancels > 1:
                 raise JobError(
                     f"job {self._plan.job_id}: its {', '.join(left)} of an earlier run does not go away",
                     remedy="Look at it by kubectl describe",
                 )
+            if not told:
+                self._say(f"waiting until what an earlier run left in the cluster is gone: its {', '.join(left)}")
+                told = True
             time.sleep(self._patience.tick)
 
     # ---------------------------------------------------------------- carrying it out

@@ -27,6 +27,8 @@ class KubernetesRunner:
         Gives what carries a plan's payload; None where the pods see the same folder as this program.
     keep : bool
         Leave the release in the cluster when the job has ended.
+    say : callable
+        Told in words what is waited for before the run starts.
     limits : Limits, optional
         How much of a stage's output is kept, and how patient the runner is with stages.
     cluster_limits : ClusterLimits, optional
@@ -42,6 +44,7 @@ class KubernetesRunner:
         *,
         store_of: Callable[[Plan], Store | None] = lambda _: None,
         keep: bool = False,
+        say: Callable[[str], None] = lambda _: None,
         limits: Limits | None = None,
         cluster_limits: ClusterLimits | None = None,
     ) -> None:
@@ -49,6 +52,7 @@ class KubernetesRunner:
         self._release_of = release_of
         self._store_of = store_of
         self._keep = keep
+        self._say = say
         self._limits = limits or Limits()
         self._cluster_limits = cluster_limits or ClusterLimits()
 
@@ -60,6 +64,7 @@ class KubernetesRunner:
             self._release_of(plan),
             self._store_of(plan),
             keep=self._keep,
+            say=self._say,
             limits=self._limits,
             patience=self._cluster_limits,
         )
