@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from base_image import start_one
 from lightkube import Client, KubeConfig
 from lightkube.resources.core_v1 import Node
 from program import Program
@@ -45,11 +46,11 @@ def engine(request: pytest.FixtureRequest) -> str:
     try:
         found = find_engine(request.param)
         for image in IMAGES:
-            found.call("image", "inspect", image)
+            start_one(found, image)
     except LackError as fault:
         pytest.skip(str(fault))
     except EngineFailed as fault:
-        pytest.skip(f"an image is missing: {fault}; {HOW_TO}")
+        pytest.skip(f"{fault}; {HOW_TO}")
     return str(request.param)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from base_image import BASE_IMAGE as TEST_BASE
+from base_image import start_one
 from image_builder import Builder
 
 from clara_wf.cli.build import BASE_IMAGE
@@ -32,6 +33,10 @@ def builder(engine: Engine) -> Builder:
     base = find_image(engine, name)
     if base is None:
         pytest.skip(f'the base image {name} is not on this machine: eval "$(sh .ci/start-containers)"')
+    try:
+        start_one(engine, name)
+    except EngineFailed as fault:
+        pytest.skip(f"no containers: {fault}")
     return Builder(engine=engine, base=base)
 
 

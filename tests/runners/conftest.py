@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from base_image import BASE_IMAGE as BASE
+from base_image import start_one
 
 from clara_wf.containers.engine import KINDS, Engine, EngineFailed, find_engine
 from clara_wf.model.errors import LackError
@@ -118,7 +119,7 @@ any_engine = pytest.mark.parametrize("engine", [pytest.param(None, marks=_MARKS,
 def _look_for(kind: str | None) -> Engine | LackError | EngineFailed:
     try:
         engine = find_engine(kind)
-        engine.call("image", "inspect", "--format", "{{.Id}}", BASE)
+        start_one(engine)
     except (LackError, EngineFailed) as fault:
         return fault
     return engine
