@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from base_image import BASE_IMAGE, REPOSITORY, TAG
-from cluster_bench import NAMESPACE, Bench, wait_for
+from cluster_bench import COPY, NAMESPACE, Bench, wait_for
 from lightkube import Client
 from lightkube.core.exceptions import ApiError
 from lightkube.models.core_v1 import (
@@ -169,6 +169,17 @@ def test_a_failure_behind_a_bucket_is_told_as_well(make_bench: MakeBench, out: P
     ended = bench.run(out, *_with_bucket(s3), **KEYS)
     assert ended.code == 1
     assert "error: stage two failed: bad slices. Logs: " in ended.err
+    assert s3.objects == {}
+    bench.wait_until_gone()
+
+
+def test_a_result_that_cannot_be_sent_is_none(make_bench: MakeBench, out: Path, s3: Bucket) -> None:
+    bench = make_bench({"three": f"{COPY}\nos.mkfifo(context.outputs / 'pipe')"})
+    ended = bench.run(out, *_with_bucket(s3), **KEYS)
+    assert ended.code == 1
+    told = "error: container stage-out ended with exit code 1: the folder to send holds something that is no file"
+    assert told in ended.err
+    assert not out.exists()
     assert s3.objects == {}
     bench.wait_until_gone()
 

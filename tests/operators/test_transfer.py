@@ -185,13 +185,23 @@ def test_of_a_failed_job_the_logs_and_locks_are_sent_and_it_stays_failed(
     assert code == 1
     assert "upstream stage ai-vnet failed: too few slices" in said
     names = {key.removeprefix(f"p/{JOB}/") for key in bucket.objects}
-    assert names == {
-        *(f"locks/{stage}.lock" for stage in ("recon", "ai-vnet")),
-        *(f"logs/{stage}.log" for stage in ("recon", "ai-vnet", "stage-out")),
-    }
+    # Not that of recon, which says that it completed: its output is not there.
+    assert names == {"locks/ai-vnet.lock", *(f"logs/{stage}.log" for stage in ("recon", "ai-vnet", "stage-out"))}
     sent = bucket.objects[f"p/{JOB}/locks/ai-vnet.lock"]
     assert json.loads(sent)["message"] == "too few slices"
     assert job.lock("stage-out.lock").state == "failed"
+
+
+def test_outputs_that_cannot_be_sent_leave_no_word_that_they_are_there(pod: Callable[..., Pod], bucket: Bucket) -> None:
+    job = pod()
+    made_by_stages(job, last="completed")
+    os.mkfifo(job.payload / "ai-vnet/output/pipe")
+    code, said = job.run("stage-out")
+    assert code == 1
+    assert "holds something that is no file" in said
+    names = {key.removeprefix(f"p/{JOB}/") for key in bucket.objects}
+    assert not {name for name in names if name.startswith("locks/")}
+    assert "logs/stage-out.log" in names
 
 
 def test_of_a_canceled_job_the_logs_are_sent(pod: Callable[..., Pod], bucket: Bucket) -> None:
@@ -203,7 +213,7 @@ def test_of_a_canceled_job_the_logs_are_sent(pod: Callable[..., Pod], bucket: Bu
         time.sleep(0.05)
     time.sleep(0.5)
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=10)  # the pod's grace
+    process.communicate(timeout=60)
     assert process.returncode == 130
     assert f"p/{JOB}/logs/recon.log" in bucket.objects
 

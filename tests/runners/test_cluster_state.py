@@ -109,9 +109,35 @@ def test_a_pod_without_a_node(plan: Plan) -> None:
     assert trouble(full, None) is None
     never = trouble(full, [small])
     told = "no node can take its pod: 0/2 nodes are available: 2 Insufficient cpu"
-    assert (never.message, never.patience) == (told, 10)
-    assert trouble("0/2 nodes are available: 2 node(s) had untolerated taints", [large]).patience == 10
+    assert (never.message, never.patience) == (told, 20)
+    assert trouble("0/2 nodes are available: 2 node(s) had untolerated taint {gpu: }", [large]).patience == 20
     assert trouble("pod has unbound immediate PersistentVolumeClaims", [large]).patience == 60
+
+
+@pytest.mark.parametrize(
+    "why",
+    [
+        "0/1 nodes are available: 1 node(s) had untolerated taint {node.kubernetes.io/not-ready: }",
+        "0/1 nodes are available: 1 node(s) had taint {node.kubernetes.io/disk-pressure: }, that the pod does not bear",
+        "0/1 nodes are available: 1 node(s) were unschedulable",
+    ],
+)
+def test_a_node_that_starts_again_or_is_cordoned_may_come_back(plan: Plan, why: str) -> None:
+    unscheduled = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": why}
+    seen = view(plan, job(), [pod(container("one"), conditions=(unscheduled,))])
+    assert seen.trouble.patience == 600
+    assert seen.may_get_well
+
+
+@pytest.mark.parametrize("reason", ["TriggeredScaleUp", "Nominated"])
+def test_a_node_that_an_autoscaler_makes_is_waited_for(plan: Plan, reason: str) -> None:
+    why = "0/1 nodes are available: 1 Insufficient nvidia.com/gpu"
+    unscheduled = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": why}
+    event = Event.from_dict({"metadata": {"name": "e"}, "involvedObject": {}, "reason": reason, "message": "1->2"})
+    waiting = pod(container("one"), conditions=(unscheduled,))
+    waiting.spec.containers[0].resources = ResourceRequirements(requests={"nvidia.com/gpu": "1"})
+    assert view(plan, job(), [waiting], Further(events=[event], nodes=[{"cpu": "4"}])).trouble is None
+    assert view(plan, job(), [waiting], Further(nodes=[{"cpu": "4"}])).trouble is not None
 
 
 def test_an_eviction_old_and_new(plan: Plan) -> None:

@@ -36,7 +36,14 @@ def _say_nothing(fraction: float) -> None:
     """Stand in for who does not ask how far it is."""
 
 
-def send(folder: Path, url: str, endpoint: str = "", *, progress: Callable[[float], None] = _say_nothing) -> Moved:
+def send(
+    folder: Path,
+    url: str,
+    endpoint: str = "",
+    *,
+    skip: Sequence[str] = (),
+    progress: Callable[[float], None] = _say_nothing,
+) -> Moved:
     """Send all files of a folder, of any depth; links are followed, unfinished files passed over.
 
     Parameters
@@ -47,6 +54,8 @@ def send(folder: Path, url: str, endpoint: str = "", *, progress: Callable[[floa
         Where to: ``s3://bucket/prefix``. What lies there under other names stays.
     endpoint : str, optional
         ``http://host:port`` of an S3 server that is not AWS.
+    skip : sequence of str, optional
+        Files of the folder that are left out.
     progress : callable, optional
         Told the fraction that is done.
 
@@ -67,7 +76,7 @@ def send(folder: Path, url: str, endpoint: str = "", *, progress: Callable[[floa
         A file cannot be read.
     """
     store = open_store(url, endpoint)
-    found = dict(_files_of(folder))
+    found = {name: size for name, size in _files_of(folder) if name not in skip}
     tasks = [_sending(store, folder / name, name) for name in sorted(found)]
     _all(tasks, progress)
     if found:

@@ -1,13 +1,16 @@
 """Not a stage of its own: carries a payload from a bucket to the stages of a pod, and what they made back.
 
 `in` fetches the job's folder before the stages start. `out` waits for the last stage's lock and sends the outputs, then
-logs and locks: a lock in the bucket says that the output is there. Where the last stage failed it sends logs and locks,
-and fails. INPUTS and OUTPUTS are the whole payload; the keys of the bucket are in the environment, and nowhere else.
+logs and locks: a lock in the bucket says that the output is there. Where the last stage failed, or the outputs cannot
+be sent, it sends logs and the locks that say `failed`, and fails. INPUTS and OUTPUTS are the whole payload; the keys of
+the bucket are in the environment, and nowhere else.
 """
 
 from __future__ import annotations
 
 import argparse
+from dataclasses import dataclass
+from pathlib import Path
 
 from clara_wf.bucket import Moved, fetch, send, wait_for
 from clara_wf.model.locks import Lock, now
@@ -40,12 +43,25 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def execute(context: StageContext, prepared: object) -> None:  # noqa: ARG001 - there is nothing to prepare
+@dataclass
+class Delivery:
+    """How far it came."""
+
+    done: bool = False  # all outputs are in the bucket
+
+
+def prepare(context: StageContext) -> Delivery:  # noqa: ARG001 - every stage is given its context
+    """Nothing is in the bucket yet."""
+    return Delivery()
+
+
+def execute(context: StageContext, delivery: Delivery) -> None:
     """Fetch the payload, or send what the stages made."""
     if context.options.direction == "in":
         _fetch(context)
     else:
         _send(context)
+    delivery.done = True
 
 
 def _fetch(context: StageContext) -> None:
@@ -78,14 +94,22 @@ def _send(context: StageContext) -> None:
     context.log.info("sent %d files, %.1f MB", moved.files, moved.size / 1e6)
 
 
-def cleanup(context: StageContext, prepared: object) -> None:  # noqa: ARG001 - there is nothing to prepare
+def cleanup(context: StageContext, delivery: Delivery) -> None:
     """Send what tells how the job went, also where it failed."""
     options, payload = context.options, context.input_folder
     if options.direction == "out":
+        # Whoever sees a stage's word that it completed takes its output for whole.
+        untrue = [] if delivery.done else [path.name for path in (payload / "locks").glob("*.lock") if _is_good(path)]
         for folder in _SHARED:
             if (payload / folder).is_dir():
-                send(payload / folder, f"{options.url}/{folder}", options.endpoint)
+                send(payload / folder, f"{options.url}/{folder}", options.endpoint, skip=untrue)
+
+
+def _is_good(path: Path) -> bool:
+    """Whether a lock says that its stage completed."""
+    lock = Lock.read(path)
+    return lock is not None and lock.state == "completed"
 
 
 if __name__ == "__main__":
-    main(execute=execute, cleanup=cleanup, arguments=arguments)
+    main(execute=execute, prepare=prepare, cleanup=cleanup, arguments=arguments)

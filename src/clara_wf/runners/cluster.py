@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx2 as httpx
 from lightkube import Client
-from lightkube.core.exceptions import ApiError
+from lightkube.core.exceptions import ApiError, ConfigError
 from lightkube.resources.batch_v1 import Job
 from lightkube.resources.core_v1 import Event, Node, PersistentVolume, PersistentVolumeClaim, Pod
 from lightkube.types import CascadeType
@@ -17,12 +17,12 @@ from lightkube.types import CascadeType
 from clara_wf.model.errors import LackError
 from clara_wf.model.plan import JOB_LABEL
 
-#: Answers that another try, unchanged, may mend: too many requests, and a server that is in trouble.
 #: A change that means nothing, to be looked at again.
 _NUDGED = "clara-workflow/nudged"
 #: What whoever asks reads for itself: wrong at this moment, not there.
 _EXPECTED = {400, 404}
-_TRANSIENT = {429, 500, 502, 503, 504}
+#: Answers that another try, unchanged, may mend, beside those of a server that is in trouble.
+_TRANSIENT = {408, 429}
 
 
 class Unreachable(LackError):
@@ -67,12 +67,13 @@ class Cluster:
         return [pod for pod in pods if uid in _owners(pod)]
 
     def events(self, name: str) -> list[Event]:
-        """Return the warnings about an object, the oldest first."""
-        with _translated():
-            wanted = self._client.list(
-                Event, namespace=self.namespace, fields={"involvedObject.name": name, "type": "Warning"}
-            )
-            found = list(wanted)
+        """Return the events of an object, the oldest first; none where the user may not know them."""
+        try:
+            with _translated():
+                wanted = self._client.list(Event, namespace=self.namespace, fields={"involvedObject.name": name})
+                found = list(wanted)
+        except Refused:
+            return []
         return sorted(found, key=lambda event: str(event.lastTimestamp or event.eventTime or ""))
 
     def node_addresses(self) -> list[str] | None:
@@ -153,19 +154,12 @@ class Cluster:
         A claim that the cluster saw before its volume is looked at again after 15 s, or as soon as it is changed.
         Whoever may not change it waits.
         """
-        with _translated():
-            claims = list(
-                self._client.list(PersistentVolumeClaim, namespace=self.namespace, labels={JOB_LABEL: job_id})
-            )
-        for claim in claims:
-            name = claim.metadata.name if claim.metadata is not None else None
-            if name is not None and claim.status is not None and claim.status.phase == "Pending":
-                change = {"metadata": {"annotations": {_NUDGED: str(time.monotonic_ns())}}}
-                try:
-                    with _translated(), _unless_gone():
-                        self._client.patch(PersistentVolumeClaim, name, change, namespace=self.namespace)
-                except Refused:
-                    return
+        with contextlib.suppress(Refused), _translated():
+            for claim in self._client.list(PersistentVolumeClaim, namespace=self.namespace, labels={JOB_LABEL: job_id}):
+                if claim.status is not None and claim.status.phase == "Pending":
+                    change = {"metadata": {"annotations": {_NUDGED: str(time.monotonic_ns())}}}
+                    with _unless_gone():
+                        self._client.patch(PersistentVolumeClaim, _name(claim), change, namespace=self.namespace)
 
     def leftovers(self, job_id: str) -> list[str]:
         """Return what there still is of a job, by kind: also what is being deleted, which takes its time."""
@@ -208,18 +202,29 @@ def _unless_gone() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _translated() -> Iterator[None]:
-    """Raise `Unreachable` for what another try may mend, and `LackError` for what the user may not do."""
+    """Raise `Unreachable` for what another try may mend, and `LackError` for what the user may not do.
+
+    What answers may be a proxy before the API server, with a page of its own; and before anything is asked, a program
+    that KUBECONFIG names may have to sign in.
+    """
     try:
         yield
     except ApiError as fault:
-        if fault.status.code in _TRANSIENT:
-            raise Unreachable(f"the cluster is in trouble: {fault.status.message}") from fault
-        if fault.status.code in {401, 403}:
+        code, told = fault.status.code, fault.status.message
+        if code is None or code >= httpx.codes.INTERNAL_SERVER_ERROR or code in _TRANSIENT:
+            raise Unreachable(f"the cluster is in trouble: {told or 'it does not say which'}") from fault
+        if code in {401, 403}:
             raise Refused(
-                f"the cluster refuses: {fault.status.message}", remedy="Check the rights of the user in KUBECONFIG"
+                f"the cluster refuses: {told}", remedy="Check the rights of the user in KUBECONFIG"
             ) from fault
-        if fault.status.code in _EXPECTED:
+        if code in _EXPECTED:
             raise
-        raise LackError(f"the cluster answers {fault.status.code}: {fault.status.message}") from fault
+        raise LackError(f"the cluster answers {code}: {told}") from fault
     except httpx.HTTPError as fault:
         raise Unreachable("the cluster does not answer", remedy="Check KUBECONFIG and that it is up") from fault
+    except (ConfigError, OSError) as fault:  # its text holds what the program said
+        raise Unreachable(
+            "the program that KUBECONFIG names for signing in does not do so", remedy="Sign in by it"
+        ) from fault
+    except (AttributeError, KeyError, TypeError, ValueError) as fault:
+        raise Unreachable("what answers is no API server", remedy="Check the proxy's settings") from fault

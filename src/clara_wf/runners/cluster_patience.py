@@ -22,6 +22,9 @@ class ClusterLimits:
     # That an earlier job's objects may take to go away: some kubelets look at a pod only every 60 to 90 s.
     cleared: float = 150.0
     carrying: float = 20.0  # that the logs of a failed job may take on their way to the bucket
+    last_words: float = 10.0  # that the log of a stage that has ended may be out of reach
+    # That the lock and the result of a stage that ended well may take to be seen: caches of a shared folder.
+    settled: float = 3.0
     unstarted: float = 3.0  # after which the cluster is asked why a pod does not start
     nudged_every: float = 1.0  # between two reminders of a volume that is not bound
     asked_every: float = 1.0  # between two such questions

@@ -6,13 +6,14 @@ was away is seen at the next look. A job whose program was killed goes on; whoev
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 from lightkube.resources.batch_v1 import Job as ClusterJob
 from lightkube.resources.core_v1 import Pod
@@ -25,63 +26,28 @@ from clara_wf.model.plan import Plan
 from clara_wf.model.states import JobState, JobStatus
 from clara_wf.runners.cluster import Cluster, Refused, Unreachable
 from clara_wf.runners.cluster_patience import ClusterLimits, Silence, TroubleClock
-from clara_wf.runners.cluster_state import DELETED, Further, JobView, Phase, Trouble, pod_name, same_work, view
+from clara_wf.runners.cluster_state import (
+    CARRIERS,
+    DELETED,
+    OUT,
+    Further,
+    JobView,
+    Phase,
+    Trouble,
+    pod_name,
+    same_work,
+    view,
+)
 from clara_wf.runners.journal import Journal
 from clara_wf.runners.limits import Limits
 from clara_wf.runners.pod_stage import PodStage
+from clara_wf.runners.release import Release, Store
 from clara_wf.runners.sharing import share_folders
 from clara_wf.runners.workspace import Workspace, faults_of, unwritable
 
 _A_DAY = 24 * 3600
 #: Of a stage that nobody has seen end, and that left no word.
 _GONE = "its container is gone"
-
-
-class Release(Protocol):
-    """The objects of one job in a cluster, installed and removed as one."""
-
-    def install(self) -> None:
-        """Install it.
-
-        Raises
-        ------
-        ClaraError
-            There is one of that name, the cluster refuses it, or does not answer.
-        """
-
-    def uninstall(self) -> bool:
-        """Remove it; False if there was none."""
-
-
-class Store(Protocol):
-    """Carries the payload to where the pods see it, and their results back."""
-
-    def send(self) -> None:
-        """Send the input.
-
-        Raises
-        ------
-        ClaraError or OSError
-            It cannot be sent.
-        """
-
-    def fetch(self) -> None:
-        """Fetch the results, the locks and the logs.
-
-        Raises
-        ------
-        ClaraError or OSError
-            They cannot be had, or cannot be written here.
-        """
-
-    def remove(self) -> None:
-        """Remove all that was carried: images of patients stay nowhere longer than they must.
-
-        Raises
-        ------
-        ClaraError or OSError
-            It cannot be removed.
-        """
 
 
 class KubernetesRun:
@@ -117,6 +83,7 @@ class KubernetesRun:
         self._found = False  # the job was running already
         self._installed = False
         self._fetched = False  # out of the bucket
+        self._sent = False  # by the pod, into the bucket
         self._stranded = False  # the result is in the bucket and cannot be had
         self._ended = False
         self._started = time.monotonic()
@@ -129,6 +96,7 @@ class KubernetesRun:
         self._nudged_at = 0.0
         self._further = Further()
         self._told_waiting = False
+        self._told_unread = False
 
     @property
     def job(self) -> Job:
@@ -242,6 +210,8 @@ class KubernetesRun:
         try:
             if self._store is not None:
                 yield JobLogged(level="INFO", message="sending the input to the bucket")
+                # What an earlier run of this id left there may be another study.
+                self._store.remove()
                 self._store.send()
             if not self._cancels:
                 self._release.install()
@@ -300,30 +270,54 @@ class KubernetesRun:
 
     def _follow(self, seen: JobView) -> Iterator[Event]:
         """Pass on what the stages say, and note who has ended."""
+        self._sent = self._sent or seen.has_sent
         # Not before the nodes were asked whether any of them could ever take it.
-        if seen.waits_for and seen.trouble is None and self._asked_at is not None and not self._told_waiting:
+        if seen.waits_for and seen.may_get_well and self._asked_at is not None and not self._told_waiting:
             self._told_waiting = True
             yield JobLogged(level="INFO", message=f"the job waits for room: {seen.waits_for}")
         for stage in self._living():
             stage.view = seen.containers.get(stage.name, stage.view)
-            for event in stage.read_log(self._cluster, seen.pod):
-                yield self._noted(event)
-            for event in stage.take_for_working():
-                yield self._noted(event)
+            yield from self._heard(stage, seen.pod)
         self._judge_trouble(seen.trouble, seen.pod)
+        speaking = any(stage.may_still_speak(self._patience.last_words) for stage in self._living())
+        if speaking and not self._cancels:
+            return
         over = self._is_over(seen)
         if over and self._store is not None:
             yield from self._fetch()
         for stage in self._living():
-            has_ended = stage.view.phase is Phase.ENDED
-            if has_ended and stage.view.exit_code and self._failed_at is None:
-                self._failed_at = time.monotonic()
-            # What cannot start is told at once; the others are still given their time.
-            never = self._fatal is not None and self._fatal.stage == stage.name and stage.view.phase is Phase.ABSENT
-            if over or never or (has_ended and self._may_be_judged(stage)):
-                if not has_ended and self._fatal is None:
-                    stage.end(self._why_gone(), canceled=True)
-                yield self._conclude(stage)
+            yield from self._judged(stage, seen, over=over)
+
+    def _heard(self, stage: PodStage, pod: str) -> Iterator[Event]:
+        """Pass on what a stage says. A log that cannot be read is no reason to lose sight of the job."""
+        try:
+            for event in stage.read_log(self._cluster, pod):
+                yield self._noted(event)
+        except (Unreachable, Refused) as fault:
+            if not self._told_unread:
+                self._told_unread = True
+                told = f"the log of stage {stage.name} cannot be read: {fault.message}; the job goes on"
+                yield JobLogged(level="WARNING", message=told)
+        for event in stage.take_for_working():
+            yield self._noted(event)
+
+    def _judged(self, stage: PodStage, seen: JobView, *, over: bool) -> Iterator[Event]:
+        """Note the end of a stage that has ended, or never will run."""
+        has_ended = stage.view.phase is Phase.ENDED
+        has_failed = has_ended and bool(stage.view.exit_code)
+        if has_failed and self._failed_at is None:
+            if seen.is_vanishing and self._deleted_with is None and self._fatal is None:
+                return  # it may have failed because its pod is being deleted, which the next looks tell
+            self._failed_at = time.monotonic()
+        # What cannot start is told at once; the others are still given their time.
+        never = self._fatal is not None and self._fatal.stage == stage.name and stage.view.phase is Phase.ABSENT
+        if not (over or never or (has_ended and self._may_be_judged(stage))):
+            return
+        if self._store is None and not self._cancels and stage.may_come_late(self._patience.settled):
+            return
+        if not has_ended and self._fatal is None:
+            stage.end(self._why_gone(), canceled=True)
+        yield self._conclude(stage)
 
     def _may_be_judged(self, stage: PodStage) -> bool:
         """Whether all is known of a stage that has ended: a failure, and the result, lie in the bucket first."""
@@ -331,8 +325,14 @@ class KubernetesRun:
 
     def _is_over(self, seen: JobView) -> bool:
         """Whether nothing of the job runs any more."""
-        running = any(found.phase is Phase.RUNNING for found in seen.containers.values())
-        return not running and (not seen.exists or seen.finished or (self._deleted_with is not None and not seen.pod))
+        # Whatever else a cluster may put into its pods, a proxy or an agent, never ends by itself.
+        wanted = {stage.name for stage in self._stages} | (CARRIERS if self._store is not None else set())
+        phases = {name: found.phase for name, found in seen.containers.items() if name in wanted}
+        if Phase.RUNNING in phases.values():
+            return False
+        if OUT in phases and set(phases.values()) == {Phase.ENDED}:
+            return True
+        return not seen.exists or seen.finished or (self._deleted_with is not None and not seen.pod)
 
     def _noted(self, event: Event) -> Event:
         if isinstance(event, StageWorking):
@@ -341,7 +341,12 @@ class KubernetesRun:
 
     def _conclude(self, stage: PodStage) -> Event:
         # Of a pod that was evicted or deleted, nothing says that memory was the cause.
-        ended = stage.conclude(shared=self._store is None or self._fetched, undisturbed=self._fatal is None)
+        ended = stage.conclude(
+            # Of a job that failed, what the stages before have made is not in the bucket.
+            shared=self._store is None or (self._fetched and (stage is self._stages[-1] or bool(stage.view.exit_code))),
+            undisturbed=self._fatal is None,
+            lost=self._why_lost(stage),
+        )
         if stage.failed and self._plan.storage == "existingClaim" and stage.is_unseen:
             # What it writes is not where this machine looks. Said first: the first word is the job's.
             self._journal.blame(
@@ -352,6 +357,12 @@ class KubernetesRun:
         if stage.failed and self._failed_at is None:
             self._failed_at = time.monotonic()
         return ended
+
+    def _why_lost(self, stage: PodStage) -> str:
+        """Say why the result of a stage that did its part is not in the bucket; empty where it is."""
+        if self._store is None or stage is not self._stages[-1] or self._sent or self._fatal is None:
+            return ""
+        return "" if self._fatal.stage else self._fatal.message
 
     def _why_gone(self) -> str:
         first = next((stage.name for stage in self._stages if stage.failed), None)
@@ -385,7 +396,10 @@ class KubernetesRun:
 
     def _last_word(self, pod: str, container: str) -> str:
         """Return what a container of ours said last, which is no stage and leaves no lock."""
-        for line in reversed(self._cluster.log(pod, container, seconds=_A_DAY)):
+        lines: Sequence[str] = ()
+        with contextlib.suppress(Unreachable, Refused):
+            lines = self._cluster.log(pod, container, seconds=_A_DAY)
+        for line in reversed(lines):
             try:
                 entry = json.loads(line.partition(" ")[2])
             except ValueError:

@@ -38,8 +38,15 @@ _PATIENCE = {
 _IMAGE_REASONS = {"ErrImageNeverPull", "InvalidImageName", "ErrImagePull", "ImagePullBackOff", "RegistryUnavailable"}
 
 
-#: Seconds that a node which fits may take to come; one that is full is waited for.
-_NODE_PATIENCE = 10.0
+#: Seconds that a node which fits may take to come; one that is full is waited for. Within these an autoscaler says
+#: that it makes one.
+_NODE_PATIENCE = 20.0
+#: Seconds that a node may take to come back which cannot be used for now.
+_RETURN_PATIENCE = 600.0
+#: What the cluster itself does to a node: it starts again, its disk is full, somebody has cordoned it.
+_PASSING = ("node.kubernetes.io/", "were unschedulable")
+#: How an autoscaler says that a node for the pod is on its way: the cluster's own, and Karpenter.
+_COMING = {"TriggeredScaleUp", "Nominated"}
 #: Seconds that a pod may wait for its volumes.
 _VOLUME_PATIENCE = 60.0
 _NODE_REASONS = {"NodeLost", "NodeShutdown", "Terminated", "Shutdown"}
@@ -47,6 +54,9 @@ _NODE_REASONS = {"NodeLost", "NodeShutdown", "Terminated", "Shutdown"}
 _CLAIM = "PersistentVolumeClaim"
 #: What is told of a pod that somebody deleted.
 DELETED = "its pod was deleted from the cluster"
+#: The container that carries what the stages made into the bucket, and those that carry at all.
+OUT = "stage-out"
+CARRIERS = {"stage-in", OUT}
 
 
 class Phase(StrEnum):
@@ -91,7 +101,7 @@ class Trouble:
 class Further:
     """What is asked of a cluster only where a job does not start."""
 
-    events: Sequence[Event] = ()  # warnings about its pod, or about a Job that has none
+    events: Sequence[Event] = ()  # of its pod, or of a Job that has none
     nodes: Sequence[Mapping[str, str]] | None = None  # what each node has for pods, by resource; None: not known
 
 
@@ -101,6 +111,8 @@ class JobView:
 
     exists: bool
     finished: bool = False  # the cluster says that it is complete, or failed
+    has_sent: bool = False  # what the stages made lies in the bucket, if there is one
+    is_vanishing: bool = False  # somebody has deleted its pod, which is still there
     pod: str = ""  # name of its pod
     containers: Mapping[str, ContainerView] = field(default_factory=dict)
     trouble: Trouble | None = None
@@ -110,6 +122,11 @@ class JobView:
     def waits_for_volume(self) -> bool:
         """Whether its pod waits for a claim to be bound."""
         return _CLAIM in self.waits_for
+
+    @property
+    def may_get_well(self) -> bool:
+        """Whether there is no trouble, or one that often passes."""
+        return self.trouble is None or self.trouble.patience >= _RETURN_PATIENCE
 
     @property
     def started(self) -> bool:
@@ -148,6 +165,8 @@ def view(
     return JobView(
         exists=True,
         finished=complete or failed,
+        has_sent=complete or (OUT in containers and containers[OUT].exit_code == 0),
+        is_vanishing=pod is not None and pod.metadata is not None and pod.metadata.deletionTimestamp is not None,
         pod=pod_name(pod) if pod is not None else "",
         containers=containers,
         trouble=_trouble(plan, job, pod, containers, further),
@@ -202,14 +221,16 @@ def _trouble(
 ) -> Trouble | None:
     """Return the first trouble, from what concerns the whole job to what concerns one container."""
     for condition in (job.status.conditions or []) if job.status else []:
-        if condition.type == "Failed" and condition.status == "True" and condition.reason == "DeadlineExceeded":
+        # From 1.31 on a Job has failed only when its pod has ended; why it will, it says before.
+        is_failing = condition.type in {"FailureTarget", "Failed"} and condition.status == "True"
+        if is_failing and condition.reason == "DeadlineExceeded":
             deadline = f" of {plan.deadline:g} s" if plan.deadline is not None else ""
             late = f"took longer than its deadline{deadline}"
             return Trouble(message=late, of_stage=f"the job {late}")
     if pod is None:
         return _without_pod(job, further.events)
     return (
-        _of_schedule(pod, further.nodes)
+        _of_schedule(pod, further)
         or _of_pod(pod)
         or _of_containers(plan, pod, containers)
         or _of_mounts(containers, further.events)
@@ -243,7 +264,7 @@ def _quota(events: Sequence[Event]) -> str:
     return refusals[-1].removeprefix("Error creating: ") if refusals and "exceeded quota" in refusals[-1] else ""
 
 
-def _of_schedule(pod: Pod, nodes: Sequence[Mapping[str, str]] | None) -> Trouble | None:
+def _of_schedule(pod: Pod, further: Further) -> Trouble | None:
     """Tell a pod that waits for its turn from one that no node will ever take."""
     why = _waits_for(pod)
     if not why:
@@ -251,6 +272,11 @@ def _of_schedule(pod: Pod, nodes: Sequence[Mapping[str, str]] | None) -> Trouble
     message = f"no node can take its pod: {why}"
     if _CLAIM in why:  # it may have to be made first
         return Trouble(message=message, patience=_VOLUME_PATIENCE)
+    if any(event.reason in _COMING for event in further.events):
+        return None
+    if any(words in why for words in _PASSING):
+        return Trouble(message=message, patience=_RETURN_PATIENCE)
+    nodes = further.nodes
     if "Insufficient" in why and (nodes is None or any(_fits(pod, node) for node in nodes)):
         return None
     return Trouble(message=message, patience=_NODE_PATIENCE)

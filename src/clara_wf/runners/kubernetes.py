@@ -7,8 +7,9 @@ from collections.abc import Callable
 from clara_wf.model.plan import Plan
 from clara_wf.runners.cluster import Cluster
 from clara_wf.runners.cluster_patience import ClusterLimits
-from clara_wf.runners.cluster_run import KubernetesRun, Release, Store
+from clara_wf.runners.cluster_run import KubernetesRun
 from clara_wf.runners.limits import Limits
+from clara_wf.runners.release import Release, Store
 from clara_wf.runners.runner import Capabilities
 
 __all__ = ["Cluster", "ClusterLimits", "KubernetesRun", "KubernetesRunner", "Release", "Store"]

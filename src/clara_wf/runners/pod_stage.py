@@ -13,13 +13,13 @@ from clara_wf.model.job import StageRecord
 from clara_wf.model.locks import Lock
 from clara_wf.model.plan import StagePlan
 from clara_wf.model.states import StageState
-from clara_wf.runners.cluster import Cluster
+from clara_wf.runners.cluster import Cluster, Refused, Unreachable
 from clara_wf.runners.cluster_state import ContainerView, Phase, memory_fault
 from clara_wf.runners.limits import Limits
 from clara_wf.runners.output import StageOutput
-from clara_wf.runners.paths import lock_path
+from clara_wf.runners.paths import lock_path, output_folder
 from clara_wf.runners.verdict import Ending, judge
-from clara_wf.runners.workspace import is_filled, leave_failed_lock
+from clara_wf.runners.workspace import is_filled, leave_failed_lock, look_afresh
 
 #: Asked for beyond what was read, since the clocks here and there tick apart.
 _OVERLAP_SECONDS = 2
@@ -57,6 +57,8 @@ class PodStage:
         self._read_until = ""  # time of the last line that was read, as the cluster writes it
         self._read_at: float | None = None
         self._all_read = False
+        self._mute_since: float | None = None  # its log cannot be read
+        self._late_since: float | None = None  # it ended well, and that is not to be seen
 
     @property
     def failed(self) -> bool:
@@ -74,14 +76,19 @@ class PodStage:
 
         Raises
         ------
-        Unreachable
-            The cluster does not answer.
+        Unreachable, Refused
+            The cluster does not answer, or does not give it.
         """
         if self._all_read or self.view.phase is Phase.ABSENT or not pod:
             return
         moment = time.monotonic()
         since = _EVER if self._read_at is None else math.ceil(moment - self._read_at) + _OVERLAP_SECONDS
-        lines = cluster.log(pod, self.name, seconds=since)
+        try:
+            lines = cluster.log(pod, self.name, seconds=since)
+        except (Unreachable, Refused):
+            self._mute_since = self._mute_since or moment
+            raise
+        self._mute_since = None
         self._read_at, self._all_read = moment, self.view.phase is Phase.ENDED
         for line in lines:
             written, _, text = line.partition(" ")
@@ -91,6 +98,24 @@ class PodStage:
         if self._all_read:
             yield from self._feed(b"")
             self._output.close()
+
+    def may_still_speak(self, patience: float) -> bool:
+        """Whether it has ended, and what it wrote last could not be read for less than so many seconds."""
+        is_mute = self.view.phase is Phase.ENDED and self._mute_since is not None
+        return is_mute and time.monotonic() - (self._mute_since or 0.0) < patience
+
+    def may_come_late(self, patience: float) -> bool:
+        """Whether it ended well, and its lock or result may be on the way for less than so many seconds.
+
+        A folder that machines share by a network shows what another has written there a while later.
+        """
+        if self.view.exit_code != 0 or (self._lock.exists() and is_filled(self._plan)):
+            return False
+        moment = time.monotonic()
+        self._late_since = self._late_since or moment
+        for folder in (self._lock.parent, output_folder(self._plan)):
+            look_afresh(folder)
+        return moment - self._late_since < patience
 
     def _feed(self, data: bytes) -> Iterator[Event]:
         for event in self._output.feed("log", data):
@@ -113,7 +138,7 @@ class PodStage:
             self._reason, self._canceled = reason, canceled
             leave_failed_lock(self._plan, reason)
 
-    def conclude(self, *, shared: bool, undisturbed: bool) -> StageEnded:
+    def conclude(self, *, shared: bool, undisturbed: bool, lost: str = "") -> StageEnded:
         """Judge a stage whose container has ended or is gone.
 
         Parameters
@@ -122,6 +147,8 @@ class PodStage:
             The stage's lock and output can be seen from here.
         undisturbed : bool
             Nobody has evicted or deleted its pod, or is about to.
+        lost : str
+            Why its result does not count although it did its part; empty: it counts.
         """
         view, lock = self.view, None
         with contextlib.suppress(OSError):
@@ -141,6 +168,8 @@ class PodStage:
                 fault=memory_fault(self._plan, view) if undisturbed and not self._reason else "",
             )
         )
+        if state is StageState.COMPLETED and lost:
+            state, message = StageState.FAILED, lost
         if state is not StageState.COMPLETED:
             leave_failed_lock(self._plan, message)
         seconds = (view.ended - view.started).total_seconds() if view.ended and view.started else None

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import shutil
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
@@ -126,6 +127,18 @@ def is_filled(stage: StagePlan) -> bool:
     with contextlib.suppress(OSError):
         return any(not entry.name.startswith(UNFINISHED) for entry in output_folder(stage).iterdir())
     return False
+
+
+def look_afresh(folder: Path) -> None:
+    """Have this machine forget what it knows of a folder that it shares with others.
+
+    A client of NFS remembers for up to a minute that a file is not there. What it changes in a folder itself, it looks
+    at anew.
+    """
+    with contextlib.suppress(OSError):
+        descriptor, name = tempfile.mkstemp(prefix=UNFINISHED, dir=folder)
+        os.close(descriptor)
+        Path(name).unlink()
 
 
 def leave_failed_lock(stage: StagePlan, message: str) -> None:
