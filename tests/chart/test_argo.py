@@ -154,6 +154,11 @@ def test_what_argo_would_replace_is_refused(rendered: Rendered) -> None:
         argo_workflow(rendered(job_name="{{workflow.name}}"))
 
 
+def test_a_policy_that_would_cut_argo_off_is_refused(rendered: Rendered) -> None:
+    with pytest.raises(ChartError, match=r"networkPolicy\.enabled: Argo's own container in each pod would not reach"):
+        argo_workflow(rendered("recon-only", {"networkPolicy": {"enabled": True}}))
+
+
 def test_a_stage_named_as_the_graph(rendered: Rendered) -> None:
     manifests = rendered("recon-only")
     pod_of(manifests)["containers"][0]["name"] = "graph"

@@ -100,7 +100,7 @@ def test_the_strict_check_finds_a_wrong_field(chart: Path, helm: Helm, job: Call
 )
 def test_kubernetes_takes_the_inference_server(root: Path, values: dict[str, Any], version: str) -> None:
     manifests = render(root / "charts/trtis", "strict", values, helm=SdkHelm())
-    assert [manifest.kind for manifest in manifests] == ["Deployment", "Service", "Pod"]
+    assert [manifest.kind for manifest in manifests] == ["Deployment", "NetworkPolicy", "Service", "Pod"]
     for manifest in manifests:
         strictly_valid(dict(manifest.body), version)
 

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shlex
 import uuid
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import helm_python
 import kubernetes_validate
 import pytest
 import yaml
 from hera.workflows.models import Workflow
 from program import Ended, Program
+
+from clara_wf.chart.helm import SdkHelm
+from clara_wf.chart.render import render
+from clara_wf.chart.request import merge
 
 JOB = "12345678-1234-1234-1234-123456789012"
 
@@ -106,12 +114,36 @@ def test_a_file_appears_whole(clara: Program, tmp_path: Path, what: str, name: s
 
 def test_an_argo_workflow(clara: Program) -> None:
     ended = clara("export", "argo", "liver-seg", "--job-id", JOB, "--service-account", "argo")
-    volume, claim, workflow = exported(ended)
+    volume, claim, _, workflow = exported(ended)
     assert (volume["kind"], claim["kind"]) == ("PersistentVolume", "PersistentVolumeClaim")
     Workflow.model_validate(workflow)
     assert workflow["spec"]["executor"]["serviceAccountName"] == "argo"
-    assert "workflowtaskresults" in heading(ended.out)
+    assert "'argo' must be there, and be allowed to create and patch workflowtaskresults" in heading(ended.out)
     assert f"argo --namespace default watch {workflow['metadata']['name']}" in heading(ended.out)
+
+
+def test_argo_finds_a_token_which_no_cluster_makes_by_itself_any_more(clara: Program) -> None:
+    options = ("recon-only", "--service-account", "argo", "--namespace", "radiology")
+    (*_, secret, workflow), (*_, again, _) = (exported(clara("export", "argo", *options)) for _ in range(2))
+    kubernetes_validate.validate(secret, kubernetes_validate.latest_version(), strict=True)
+    account = workflow["spec"]["executor"]["serviceAccountName"]
+    # As Argo's documentation has it, "Service Account Secrets", discovery by name.
+    assert secret == {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {
+            "name": f"{account}.service-account-token",
+            "namespace": "radiology",
+            "annotations": {"kubernetes.io/service-account.name": account},
+        },
+        "type": "kubernetes.io/service-account-token",
+    }
+    # Jobs share it: to apply the next one's must change nothing.
+    assert again == secret
+    said = heading(clara("export", "argo", *options).out)
+    assert "from the Secret argo.service-account-token" in said
+    assert "leave it when you remove one" in said
+    assert all(found["kind"] != "Secret" for found in exported(clara("export", "manifests", "recon-only")))
 
 
 @pytest.mark.parametrize("what", ["manifests", "argo"])
@@ -136,6 +168,36 @@ def test_what_cannot_be_exported(what: str, options: list[str], code: int, said:
     assert (ended.code, ended.out) == (code, "")
     assert said in ended.err
     assert ended.err.count("\n") == 1
+
+
+def test_plain_helm_as_documented_makes_the_job_of_an_export(clara: Program, root: Path) -> None:
+    page = (root / "docs/kubernetes.md").read_text()
+    (command,) = re.findall(r"^    helm install clara-ID (?:.*\\\n)*.*$", page, re.MULTILINE)
+    words = shlex.split(command.replace("\\\n", " ").replace("ID", JOB))
+    values: dict[str, Any] = {}
+    for option, value in pairwise(words):
+        if option == "--set-string":
+            values = merge(values, helm_python.parse_set_string_values(value))
+    release, chart, namespace = words[2], words[3], words[words.index("--namespace") + 1]
+    rendered = render(root / chart, release, values, namespace=namespace, helm=SdkHelm())
+    plain = {found.kind: dict(found.body) for found in rendered if not found.is_hook}
+
+    payloads = values["workflow"]["payloads"]["hostPath"]
+    options = ("--job-id", JOB, "--payloads", payloads, "--namespace", namespace)
+    ended = clara("export", "manifests", values["workflow"]["id"], *options)
+    wanted = {found["kind"]: found for found in exported(ended)}
+    assert f"{payloads}/{JOB}/dicom-reader/input of the node before" in heading(ended.out)
+    # All but who looks after it, and what people call it.
+    names = {plain["Job"]["spec"]["template"]["spec"]["containers"][0]["env"][2]["value"], f"organ-seg-{JOB[:8]}"}
+    assert json.loads(without(plain, "Helm", *names)) == json.loads(without(wanted, "clara-wf", *names))
+
+
+def without(objects: dict[str, Any], *texts: str) -> str:
+    """Return objects as JSON, and what is but one of these texts as nothing."""
+    found = json.dumps(objects)
+    for text in texts:
+        found = found.replace(json.dumps(text), '""')
+    return found
 
 
 def test_argo_needs_storage_that_pods_share(clara: Program) -> None:

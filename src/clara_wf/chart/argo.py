@@ -11,7 +11,9 @@ ended, so:
 - When a stage fails, the ones after it never start, and leave no lock. What brings results back to a bucket runs at the
   end in any case (`onExit`), and does not wait for a lock that may never come.
 - No stage gets a token of the cluster. Argo's own container in each pod needs one, of the service account
-  `executor.serviceAccountName`, which must be allowed to create and patch `workflowtaskresults`.
+  `executor.serviceAccountName`, which must be allowed to create and patch `workflowtaskresults`. Argo mounts it from
+  a Secret that it finds by the account's name, and which nobody makes since Kubernetes 1.24: `token_secret` does.
+- That container reports to the API server. The chart's own NetworkPolicy would not let it: a job with one is refused.
 - Argo replaces ``{{...}}`` in every text; what holds it is refused.
 """
 
@@ -62,8 +64,14 @@ def argo_workflow(manifests: Sequence[Manifest], *, service_account: str = SERVI
     Raises
     ------
     ChartError
-        The stages share no storage, or a text holds what Argo would replace.
+        The stages share no storage, a text holds what Argo would replace, or a policy keeps Argo's own container from
+        the API server.
     """
+    if any(manifest.kind == "NetworkPolicy" for manifest in manifests):
+        raise ChartError(
+            "networkPolicy.enabled: Argo's own container in each pod would not reach the API server",
+            remedy="Leave it out, and write a policy that lets the pods reach it.",
+        )
     job = next(manifest for manifest in manifests if manifest.kind == "Job" and not manifest.is_hook).body
     spec = job["spec"]
     pod = spec["template"]["spec"]
@@ -102,6 +110,23 @@ def argo_workflow(manifests: Sequence[Manifest], *, service_account: str = SERVI
     }
     _check_texts(found, "")
     return found
+
+
+def token_secret(service_account: str, namespace: str) -> dict[str, Any]:
+    """Return the Secret that Kubernetes fills with a service account's token, by the name that Argo looks for.
+
+    Nothing in it is of one job: all jobs with that account share it. See Argo Workflows, "Service Account Secrets".
+    """
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {
+            "name": f"{service_account}.service-account-token",
+            "namespace": namespace,
+            "annotations": {"kubernetes.io/service-account.name": service_account},
+        },
+        "type": "kubernetes.io/service-account-token",
+    }
 
 
 def _volumes(pod: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:

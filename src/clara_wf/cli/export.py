@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from clara_wf import __version__
-from clara_wf.chart.argo import SERVICE_ACCOUNT, argo_workflow
+from clara_wf.chart.argo import SERVICE_ACCOUNT, argo_workflow, token_secret
 from clara_wf.chart.catalog import read_catalog, read_values
 from clara_wf.chart.manifest import Manifest
 from clara_wf.chart.plan import read_plan
@@ -147,17 +147,20 @@ def argo(
     )
     export = _export(wishes)
     found = argo_workflow(export.objects, service_account=service_account)
+    token = token_secret(service_account, export.namespace)
     heading = [
         f"Workflow '{export.plan.workflow}' for Argo Workflows, by clara-wf {__version__}. Not for clinical use.",
         _about_kubernetes(export),
         *_about_payload(export),
         "Each stage is a pod: all must reach the payload. A folder of a node is reached on that node alone.",
-        f"Service account '{service_account}' must be allowed to create and patch workflowtaskresults.",
+        f"Service account '{service_account}' must be there, and be allowed to create and patch workflowtaskresults.",
+        f"Argo mounts its token from the Secret {token['metadata']['name']}, which Kubernetes makes by itself",
+        "before 1.24 only: it is part of this file. Jobs with that account share it: leave it when you remove one.",
         f"Apply it:    kubectl apply -f {_quoted(output)}",
         f"Follow it:   argo --namespace {export.namespace} watch {found['metadata']['name']}",
     ]
     others = [manifest.body for manifest in export.objects if manifest.kind != "Job"]
-    _write(to_yaml([*others, found], heading=heading), output)
+    _write(to_yaml([*others, token, found], heading=heading), output)
 
 
 def _export(wishes: _Wishes) -> _Export:
