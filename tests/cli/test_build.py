@@ -47,7 +47,7 @@ def test_without_an_engine_the_line_names_both(clara: Program, tmp_path: Path) -
     (line,) = ended.err.splitlines()
     assert line == (
         "error: there is no program for containers: podman is not on the PATH; docker is not on the PATH. "
-        "Install podman, or docker and start its daemon"
+        "Install podman 4.0 or newer, or docker and start its daemon"
     )
 
 

@@ -128,6 +128,59 @@ def test_what_is_not_there_is_told_from_what_does_not_work(said: str, absent: bo
     assert EngineFailed(f"`podman image` failed: {said}").is_absent is absent
 
 
+@pytest.fixture
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Put a podman of some version on the PATH, and a docker that works, and nothing beside them."""
+
+    def make(version: str) -> None:
+        for name, said in {"podman": f"{version}|false", "docker": "28.3.0|[name=seccomp]"}.items():
+            program = tmp_path / name
+            program.write_text(f"#!/bin/sh\necho '{said}'\n")
+            program.chmod(0o755)
+        monkeypatch.setenv("PATH", str(tmp_path))
+
+    return make
+
+
+OLD = ["3.4.4", "3.0.1", "3.4.4+ds1", "v2.2.1", "3.4.5-dev"]
+
+
+@pytest.mark.parametrize("version", OLD)
+def test_a_podman_that_could_remove_no_container_is_passed_over(version: str, programs: Callable[[str], None]) -> None:
+    programs(version)
+    assert find_engine().kind == "docker"
+
+
+@pytest.mark.parametrize("version", OLD)
+def test_a_podman_that_could_remove_no_container_is_refused_where_it_is_chosen(
+    version: str, programs: Callable[[str], None]
+) -> None:
+    programs(version)
+    with pytest.raises(LackError) as caught:
+        find_engine("podman")
+    assert str(caught.value) == (
+        f"there is no program for containers: podman does not work: {version} is too old, 4.0 is needed to remove"
+        " containers. Install podman 4.0 or newer, or docker and start its daemon"
+    )
+
+
+@pytest.mark.parametrize(
+    "version", ["4.0.0", "4.3.1+ds1", "5.0.0-rc1", "v4.9", "4.0.0-dev", "10.1.0", "main", "3f2ab1c"]
+)
+def test_a_newer_podman_is_taken_and_one_whose_version_says_nothing(
+    version: str, programs: Callable[[str], None]
+) -> None:
+    programs(version)
+    found = find_engine()
+    assert (found.kind, found.version) == ("podman", version)
+
+
+def test_an_old_docker_is_not_measured_by_podmans_versions(programs: Callable[[str], None], tmp_path: Path) -> None:
+    programs("5.0.0")
+    (tmp_path / "docker").write_text("#!/bin/sh\necho '1.13.1|[name=seccomp]'\n")
+    assert find_engine("docker").version == "1.13.1"
+
+
 def test_doctor_tells_what_answers(make_podman: Callable[[str], Engine], clara: Program) -> None:
     make_podman("exit 1")
     found = containers_of(clara, PATH=os.environ["PATH"])
@@ -143,7 +196,7 @@ def test_doctor_tells_why_nothing_works(clara: Program, tmp_path: Path) -> None:
     assert found["detail"].endswith(
         "podman is not on the PATH; docker does not work: `docker info` failed: permission denied"
     )
-    assert found["remedy"] == "Install podman, or docker and start its daemon"
+    assert found["remedy"] == "Install podman 4.0 or newer, or docker and start its daemon"
     assert containers_of(clara, CLARA_WF_CONTAINER_ENGINE="runc")["remedy"] == "Name one of them, or a path of one"
 
 

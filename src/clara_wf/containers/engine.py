@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -13,6 +14,10 @@ from clara_wf.model.errors import ClaraError, LackError, UsageError
 CHOICE = "CLARA_WF_CONTAINER_ENGINE"
 #: Podman first: it needs no daemon, and no rights of root.
 KINDS = ("podman", "docker")
+#: The first podman whose `rm` knows --time: an older one would remove no container of ours.
+_OLDEST_PODMAN = 4
+#: What stands before the first point of a version, as builders write it: 4.3.1+ds1, 5.0.0-rc1, v4.9.
+_MAJOR = re.compile(r"v?(\d+)\.")
 #: A daemon that hangs must not hang us.
 _ANSWER_SECONDS = 20.0
 #: How docker and podman say that an image or a container is not there.
@@ -90,7 +95,7 @@ def find_engine(choice: str | None = None) -> Engine:
     Raises
     ------
     LackError
-        None is there, or the one that is there does not work (docker without its daemon).
+        None is there, or the one that is there does not work (docker without its daemon, a podman before 4.0).
     UsageError
         The choice is neither docker nor podman.
     """
@@ -109,7 +114,7 @@ def find_engine(choice: str | None = None) -> Engine:
             problems.append(f"{program} does not work: {fault}")
     raise LackError(
         f"there is no program for containers: {'; '.join(problems)}",
-        remedy="Install podman, or docker and start its daemon",
+        remedy=f"Install podman {_OLDEST_PODMAN}.0 or newer, or docker and start its daemon",
     )
 
 
@@ -123,6 +128,9 @@ def _look_at(program: str) -> Engine:
     version, _, security = probe.call("info", "--format", form, timeout=_ANSWER_SECONDS).strip().partition("|")
     if not version:
         raise EngineFailed("its daemon does not answer")
+    major = _MAJOR.match(version)  # a version of another form is nobody's that we know: it is let through
+    if kind == "podman" and major is not None and int(major[1]) < _OLDEST_PODMAN:
+        raise EngineFailed(f"{version} is too old, {_OLDEST_PODMAN}.0 is needed to remove containers")
     return Engine(kind=kind, program=program, version=version, rootless="rootless" in security or security == "true")
 
 

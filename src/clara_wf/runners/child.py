@@ -38,6 +38,7 @@ class Usage:
     cpu_s: float | None  # processor seconds of it and of what it started; None where that is not known
     peak_bytes: int  # most memory that these held at once; 0 where that is not known
     fault: str = ""  # why it ended, where that is known better than by its exit code
+    left: str = ""  # what of it is still there, and how that is removed; empty: nothing, as far as is known
 
 
 class Child(Protocol):

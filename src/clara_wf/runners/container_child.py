@@ -82,6 +82,7 @@ class ContainerChild:
         self._killed = False
         self._state: _State | None = None
         self._silence = ""  # why nothing is known of its state
+        self._left = ""  # what the last attempt to remove it came to; empty: it is gone
 
     @property
     def has_exited(self) -> bool:
@@ -141,7 +142,7 @@ class ContainerChild:
             if self._ran_out(code, figures.kills)
             else self._start_fault(code)
         )
-        return Usage(exit_code=code, cpu_s=figures.cpu_s, peak_bytes=figures.peak, fault=fault)
+        return Usage(exit_code=code, cpu_s=figures.cpu_s, peak_bytes=figures.peak, fault=fault, left=self._left)
 
     def close(self) -> None:
         """Close the streams."""
@@ -167,9 +168,17 @@ class ContainerChild:
         return _State(started=not started.startswith(_NEVER), running=running == "true", ran_out=ran_out == "true")
 
     def _remove(self) -> None:
-        # What cannot be removed now (it is not there, the daemon is gone) is tried again at the end of the run.
-        with contextlib.suppress(EngineFailed):
-            self._engine.call(*REMOVE[self._engine.kind], self._name, timeout=ANSWER_SECONDS)
+        kind = self._engine.kind
+        self._left = ""
+        try:
+            self._engine.call(*REMOVE[kind], self._name, timeout=ANSWER_SECONDS)
+        except EngineFailed as fault:
+            # It is tried again at the end of the run, which has nobody left to tell: so it is told now.
+            if not fault.is_absent:
+                self._left = (
+                    f"its container may still be there, and run: {fault.message}."
+                    f" Remove it: {kind} rm --force {self._name}"
+                )
 
     def _ran_out(self, code: int, kills: int | None) -> bool:
         """Whether the container failed for lack of memory, as far as anybody can tell."""

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from clara_wf.model.events import Event, StageWorking
+from clara_wf.model.events import Event, StageLogged, StageWorking
 from clara_wf.model.job import StageRecord
 from clara_wf.model.locks import Lock
 from clara_wf.model.plan import StagePlan
@@ -167,10 +167,14 @@ class Supervised:
         for stream, descriptor in self._child.streams.items():
             yield from self._output.feed(stream, b"")
             watch.forget_stream(descriptor)
+        if self._working is not None:
+            self._working = min(self._working, ended)  # it said so before its end, though it was read after
         usage = self._child.collect()
         watch.forget(self._child.pid)
         self._child.close()
         self._output.close()
+        if usage.left:
+            yield StageLogged(stage=self.name, level="WARNING", message=usage.left)
         lock = self._read_lock()
         state, message = judge(
             Ending(
