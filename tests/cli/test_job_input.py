@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import stat
 import subprocess
@@ -73,7 +74,7 @@ def test_a_copy_is_for_the_stages_user_alone(plan: Plan, source: Path, umask: in
     try:
         if umask == 0o777 and os.getuid():
             pytest.skip("only root looks into folders that are nobody's")
-        with staged_in(source, plan, link=False):
+        with staged_in(source, plan, link=False, outlived=False):
             pass
     finally:
         os.umask(before)
@@ -84,7 +85,7 @@ def test_a_copy_is_for_the_stages_user_alone(plan: Plan, source: Path, umask: in
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
 @pytest.mark.usefixtures("tight_umask")
 def test_the_stages_user_reads_what_root_has_copied(plan: Plan, source: Path) -> None:
-    with staged_in(source, plan, link=False):
+    with staged_in(source, plan, link=False, outlived=False):
         pass
     user, group = stage_user()
     # As a container sees it: mounted, whatever lies above.
@@ -128,7 +129,7 @@ def test_links_are_followed_once(plan: Plan, source: Path, tmp_path: Path) -> No
     (source / "far").symlink_to(tmp_path / "elsewhere")
     (source / "again").symlink_to(source / "note.txt")
     (tmp_path / "elsewhere/back").symlink_to(source)
-    with staged_in(source, plan, link=False):
+    with staged_in(source, plan, link=False, outlived=False):
         pass
     assert names(plan.input) == {"note.txt", f"series/{PATIENT}.dcm", "far/far.txt", "again"}
     assert not any(path.is_symlink() for path in plan.input.rglob("*"))
@@ -165,7 +166,7 @@ def test_what_is_no_file_is_refused_in_one_line(
     plan: Plan, source: Path, add: Callable[[Path], None], says: str
 ) -> None:
     add(source)
-    with pytest.raises(UsageError) as caught, staged_in(source, plan, link=False):
+    with pytest.raises(UsageError) as caught, staged_in(source, plan, link=False, outlived=False):
         pass
     assert str(caught.value) == says
     assert not plan.payload.exists()
@@ -176,7 +177,7 @@ def test_a_file_that_cannot_be_read_is_not_named(plan: Plan, source: Path, monke
         raise PermissionError(13, "Permission denied", str(file))
 
     monkeypatch.setattr(job_input.shutil, "copyfile", refuse)
-    with pytest.raises(InputError) as caught, staged_in(source, plan, link=False):
+    with pytest.raises(InputError) as caught, staged_in(source, plan, link=False, outlived=False):
         pass
     assert str(caught.value) == "a part of the input cannot be read: Permission denied. Check its permissions"
     assert not plan.payload.exists()
@@ -187,37 +188,39 @@ def test_a_full_disk_is_the_payload_s(plan: Plan, source: Path, monkeypatch: pyt
         raise OSError(28, "No space left on device", str(file), None, str(target))
 
     monkeypatch.setattr(job_input.shutil, "copyfile", fill)
-    with pytest.raises(InputError) as caught, staged_in(source, plan, link=False):
+    with pytest.raises(InputError) as caught, staged_in(source, plan, link=False, outlived=False):
         pass
     assert str(caught.value).startswith(f"the payload {plan.payload} cannot be written: No space left on device. ")
     assert PATIENT not in str(caught.value)
     assert not plan.payload.exists()
 
 
-@pytest.mark.parametrize("record", [False, True])
-def test_whatever_goes_wrong_before_the_job_has_a_record_nothing_stays(
-    plan: Plan, source: Path, *, record: bool
-) -> None:
+@pytest.mark.parametrize(("record", "outlived"), [(False, False), (False, True), (True, False), (True, True)])
+def test_nothing_stays_but_of_a_job_that_may_go_on(plan: Plan, source: Path, *, record: bool, outlived: bool) -> None:
     def work() -> None:
-        with staged_in(source, plan, link=False):
+        with staged_in(source, plan, link=False, outlived=outlived):
             if record:
                 (plan.payload / "job.json").touch()
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         work()
-    assert plan.payload.exists() == record
+    assert plan.payload.exists() == (record and outlived)
 
 
-def test_ctrl_c_while_the_input_is_copied(clara: Program, source: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_while_the_input_is_copied(
+    clara: Program, source: Path, tmp_path: Path, number: signal.Signals
+) -> None:
     assert clara("cs", "copier", "--code").code == 0
     add_workflow(clara.workspace, "copy", ["copier"])
     script = (
-        "import os, signal, sys, time\nfrom types import SimpleNamespace\n"
+        "import os, signal, sys, time\nsignal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
+        "from types import SimpleNamespace\n"
         "from clara_wf.cli import app, carry_out, job_input, run\n"
         "run.runner_for = lambda *_: SimpleNamespace(capabilities=SimpleNamespace(follows_links=False))\n"
         "def copyfile(_file, target):\n"
-        "    target.touch()\n    os.kill(os.getpid(), signal.SIGINT)\n    time.sleep(60)\n"
+        "    target.touch()\n    os.kill(os.getpid(), " + str(int(number)) + ")\n    time.sleep(60)\n"
         "job_input.shutil.copyfile = copyfile\n"
         "sys.exit(app.main())\n"
     )

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
 from program import Program, add_workflow
+
+from clara_wf.phantom.dicom_series import write_ct_series
+from clara_wf.phantom.patient import EVERYDAY, make_phantom
 
 
 @pytest.fixture
@@ -23,6 +28,15 @@ def note(tmp_path: Path) -> Path:
     folder.mkdir()
     (folder / "note.txt").write_text("new")
     return folder
+
+
+def let(copying: Program, line: str) -> None:
+    """Let the stage do something more at its end."""
+    code = copying.workspace / "images/copier/stage_copier.py"
+    text = code.read_text().replace("    context.log.info(", f"    {line}\n    context.log.info(")
+    code.write_text(
+        text.replace("from __future__ import annotations\n", "from __future__ import annotations\nimport os\n")
+    )
 
 
 def test_force_replaces_an_earlier_result_and_leaves_nothing_beside(
@@ -69,22 +83,17 @@ def test_files_that_are_not_named_are_counted(copying: Program, tmp_path: Path) 
 def test_a_result_that_cannot_be_copied_is_told_in_one_line_and_kept(
     copying: Program, note: Path, tmp_path: Path
 ) -> None:
-    code = copying.workspace / "images/copier/stage_copier.py"
-    code.write_text(
-        code.read_text().replace("    context.log.info(", '    (context.outputs / "x").symlink_to("y")\n    print(')
-    )
+    let(copying, 'os.mkfifo(context.outputs / "x")')
     ended = copying("run", "copy", "-i", note, "-o", tmp_path / "out")
     assert ended.code == 1
     *_, kept, error = ended.err.splitlines()
-    assert error == f"error: No such file or directory: {tmp_path / 'out'}"
+    assert error.startswith("error: ")
+    assert error.endswith(f": {tmp_path / 'out'}")
     assert (Path(kept.partition(": ")[2]) / "note.txt").read_text() == "new"
     assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith((".", "out"))) == []
 
 
 def test_of_a_failed_job_only_what_tells_why_is_left(clara: Program, tmp_path: Path) -> None:
-    from clara_wf.phantom.dicom_series import write_ct_series
-    from clara_wf.phantom.patient import EVERYDAY, make_phantom
-
     study = tmp_path / "study"
     study.mkdir()
     files = write_ct_series(study, make_phantom(EVERYDAY).image)
@@ -108,8 +117,7 @@ def test_of_a_failed_job_only_what_tells_why_is_left(clara: Program, tmp_path: P
 
 
 def test_of_a_failed_job_no_input_is_left_whatever_it_is_called(copying: Program, tmp_path: Path) -> None:
-    code = copying.workspace / "images/copier/stage_copier.py"
-    code.write_text(code.read_text().replace("    context.log.info(", "    raise RuntimeError\n    print("))
+    let(copying, "raise RuntimeError")
     (tmp_path / "series.json").write_text("as a reader names its summary")
     ended = copying("run", "copy", "-i", tmp_path / "series.json", "-o", tmp_path / "out")
     assert ended.code == 1
@@ -136,3 +144,107 @@ def test_a_volume_brings_its_voxels_whatever_they_are_called(copying: Program, t
     ended = copying("run", "copy", "-i", tmp_path / "a.mhd", "-o", tmp_path / "out")
     assert ended.code == 0, ended.err
     assert {file.name for file in (tmp_path / "out").iterdir()} == {"a.mhd", "voxels.bin", "job.json"}
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_users_own_files_stay_wherever_the_payload_links_to_them(
+    clara: Program, tmp_path: Path, *, fails: bool
+) -> None:
+    """A workflow may have its input at the top of the payload, as it has behind a DICOM Adapter."""
+    study = tmp_path / "study"
+    (study / "more").mkdir(parents=True)
+    if not fails:
+        write_ct_series(study, make_phantom(EVERYDAY).image)
+    (study / "more/notes.txt").write_text("kept")
+    before = {path: path.read_bytes() for path in study.rglob("*") if path.is_file()}
+    top = ("--set", "dicomAdapter.input=dicom-server")
+    ended = clara("run", "dicom-reader-only", "-i", study, "-o", tmp_path / "out", *top)
+    assert ended.code == int(fails), ended.err
+    assert {path: path.read_bytes() for path in study.rglob("*") if path.is_file()} == before
+    left = [path for path in (clara.workspace / "payloads").rglob("*") if path.is_symlink() or path.suffix == ".raw"]
+    assert left == []
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_nothing_stays_of_a_job_whose_reader_has_gone(
+    copying: Program, note: Path, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    reads, writes = os.pipe()
+    os.close(reads)
+    command = copying.command("run", "copy", "-i", note, "-o", tmp_path / "out", *options)
+    done = subprocess.run(
+        command, stdout=writes, stderr=subprocess.PIPE, text=True, check=False, env=copying.environment(), timeout=60
+    )
+    os.close(writes)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert not list((copying.workspace / "payloads").iterdir())
+    # Without --json there is something to say only at the end, when the result is where it belongs.
+    assert (tmp_path / "out/note.txt").exists() == (not options)
+
+
+def test_what_comes_while_the_job_runs_is_not_replaced(copying: Program, note: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    let(copying, f"os.mkdir({str(output)!r}); open({str(output / 'other')!r}, 'w').close()")
+    ended = copying("run", "copy", "-i", note, "-o", output, "--force")
+    assert ended.code == 2
+    assert f"error: {output} is not empty" in ended.err
+    assert [path.name for path in output.iterdir()] == ["other"]
+    kept = next(line for line in ended.err.splitlines() if line.startswith("the result stays in the payload: "))
+    assert (Path(kept.partition(": ")[2]) / "note.txt").read_text() == "new"
+
+
+def test_a_payload_is_no_earlier_result(copying: Program, note: Path, tmp_path: Path) -> None:
+    assert copying("run", "copy", "-i", note, "-o", tmp_path / "out", "--keep").code == 0
+    (payload,) = (copying.workspace / "payloads").iterdir()
+    ended = copying("run", "copy", "-i", note, "-o", payload, "--force")
+    assert (ended.code, ended.err) == (
+        2, f"error: {payload} lies among the payloads of jobs. Name another folder by --output\n"
+    )  # fmt: skip
+    moved = payload.rename(tmp_path / "moved")
+    ended = copying("run", "copy", "-i", note, "-o", moved, "--force")
+    assert (ended.code, ended.err) == (
+        2, f"error: {moved} is the payload of a job. Name a new folder by --output\n"
+    )  # fmt: skip
+
+
+def test_a_result_that_would_be_overwritten_by_the_record_is_kept(copying: Program, note: Path, tmp_path: Path) -> None:
+    let(copying, '(context.outputs / "job.json").write_text("a result")')
+    ended = copying("run", "copy", "-i", note, "-o", tmp_path / "out")
+    assert ended.code == 1
+    assert "error: the result holds a file job.json" in ended.err
+    assert not (tmp_path / "out").exists()
+    (payload,) = (copying.workspace / "payloads").iterdir()
+    assert (payload / "copier/output/job.json").read_text() == "a result"
+
+
+@pytest.mark.parametrize("target", ["{secret}", "..", "nowhere"])
+def test_a_link_in_a_result_is_never_followed_out_of_it(
+    copying: Program, note: Path, tmp_path: Path, target: str
+) -> None:
+    """A stage in a container may make one, and it would be followed here, by who may read more."""
+    (tmp_path / "secret").write_text("secret")
+    let(copying, f"(context.outputs / 'link').symlink_to({target.format(secret=tmp_path / 'secret')!r})")
+    ended = copying("run", "copy", "-i", note, "-o", tmp_path / "out")
+    assert ended.code == 1
+    assert "error: the result holds a link to a folder, to nowhere, or out of itself" in ended.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_link_within_a_result_is_what_it_leads_to(copying: Program, note: Path, tmp_path: Path) -> None:
+    let(copying, "(context.outputs / 'latest').symlink_to('note.txt')")
+    assert copying("run", "copy", "-i", note, "-o", tmp_path / "out").code == 0
+    assert (tmp_path / "out/latest").read_text() == "new"
+    assert not (tmp_path / "out/latest").is_symlink()
+
+
+@pytest.mark.parametrize("name", ["series.json", "segmentation.json"])
+@pytest.mark.parametrize("text", ["[1]", "{", '{"series": [{}], "volumes": [{}]}'])
+def test_a_file_that_only_has_the_name_of_a_summary_is_no_summary(
+    copying: Program, note: Path, tmp_path: Path, name: str, text: str
+) -> None:
+    let(copying, f"(context.outputs / {name!r}).write_text({text!r})")
+    ended = copying("run", "copy", "-i", note, "-o", tmp_path / "out")
+    assert (ended.code, ended.err.count("Traceback")) == (0, 0), ended.err
+    assert (tmp_path / "out" / name).read_text() == text
+    assert not list((copying.workspace / "payloads").iterdir())

@@ -11,6 +11,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from clara_wf.cli.delivery import remove
 from clara_wf.model.errors import ClaraError, InputError, UsageError
 from clara_wf.model.files import folder_appearing
 from clara_wf.model.payload import Payload
@@ -21,7 +22,7 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 
 @contextlib.contextmanager
-def staged_in(source: Path, job: Plan, *, link: bool) -> Iterator[None]:
+def staged_in(source: Path, job: Plan, *, link: bool, outlived: bool) -> Iterator[None]:
     """Put the input into the payload, unless it is there; take it back if the job cannot even be started.
 
     Parameters
@@ -32,6 +33,8 @@ def staged_in(source: Path, job: Plan, *, link: bool) -> Iterator[None]:
         Whose payload it is.
     link : bool
         By links, since stages read the input and never write there; else as a copy.
+    outlived : bool
+        The job may go on without this program, as in a cluster.
 
     Raises
     ------
@@ -51,7 +54,8 @@ def staged_in(source: Path, job: Plan, *, link: bool) -> Iterator[None]:
         yield
     except BaseException as fault:
         # A job that has a record may go on in a cluster that has stopped answering, or that was not asked to end.
-        may_go_on = Payload(root=job.payload).job.is_file() and (not isinstance(fault, ClaraError) or fault.retriable)
+        has_record = outlived and Payload(root=job.payload).job.is_file()
+        may_go_on = has_record and (not isinstance(fault, ClaraError) or fault.retriable)
         if is_brought and not may_go_on:
             _take_back(job, is_new=is_new)
         raise
@@ -210,4 +214,4 @@ def _take_back(job: Plan, *, is_new: bool) -> None:
     """Remove an input that nobody works on, and a payload that holds nothing else."""
     # Another may have the payload by now; and what is the matter with it is told already.
     with contextlib.suppress(ClaraError, OSError), _taken(job):
-        shutil.rmtree(job.payload if is_new else job.input)
+        remove(job.payload if is_new else job.input)

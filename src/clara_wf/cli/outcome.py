@@ -90,10 +90,14 @@ def gather(plan: Plan) -> Outcome:
             continue
         labelled = tuple(_labelled(folder)) or labelled
         previews = tuple(sorted(folder.glob("*preview.png"))) or previews
-        of_reader, of_segmenter = (_read_summary(folder / name) for name in SUMMARIES)
-        of_stage = _of_reader(of_reader)
-        read += [*of_stage[0], *_reconstructed(folder, known={volume.name for volume in read})]
-        skipped += [*of_stage[1], *_of_segmenter(of_segmenter)]
+        # A stage of somebody else's may leave files of these names, and mean something else by them.
+        with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
+            of_stage = _of_reader(_read_summary(folder / SUMMARIES[0]))
+            read += of_stage[0]
+            skipped += of_stage[1]
+        with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
+            skipped += _of_segmenter(_read_summary(folder / SUMMARIES[1]))
+        read += _reconstructed(folder, known={volume.name for volume in read})
     last = plan.output
     return Outcome(
         labelled=labelled,
@@ -127,7 +131,10 @@ def _reconstructed(folder: Path, *, known: set[str]) -> list[Read]:
     for header, record in _records(folder):
         methods = [step.detail["method"] for step in record.provenance if "method" in step.detail]
         if record.kind == "image" and methods and header.name not in known:
-            grid = read_volume(header).geometry
+            try:
+                grid = read_volume(header).geometry
+            except VolumeError:
+                continue
             found.append(
                 Read(
                     name=header.name,
@@ -249,8 +256,8 @@ def _of_reader(summary: Mapping[str, Any]) -> tuple[list[Read], list[Skipped]]:
                 read.append(
                     Read(
                         name=volume["name"],
-                        shape=tuple(volume["shape"]),
-                        spacing_mm=tuple(volume.get("spacing_mm", ())),
+                        shape=tuple(map(int, volume["shape"])),
+                        spacing_mm=tuple(map(float, volume.get("spacing_mm", ()))),
                         orientation=volume["orientation"],
                     )
                 )

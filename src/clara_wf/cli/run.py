@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import shutil
-import uuid
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +18,13 @@ from clara_wf.cli.carry_out import (
     print_end,
     raise_if_failed,
 )
+from clara_wf.cli.delivery import (
+    check_output,
+    deliver,
+    interrupted_by_signals,
+    remove_images,
+    remove_payload,
+)
 from clara_wf.cli.job_input import staged_in
 from clara_wf.cli.options import (
     ArgOption,
@@ -32,13 +36,12 @@ from clara_wf.cli.options import (
     SetOption,
     TrtisOption,
 )
-from clara_wf.cli.outcome import SUMMARIES, gather, show
+from clara_wf.cli.outcome import gather, show
 from clara_wf.cli.runner import RunnerChoice, runner_for
 from clara_wf.cli.terminal import Json, remark, results
 from clara_wf.cli.workflows import WorkflowArgument
 from clara_wf.cli.workspace import places
 from clara_wf.model.errors import JobCanceled, JobError, LackError, UsageError
-from clara_wf.model.files import UNFINISHED, fsync
 from clara_wf.model.job import Job
 from clara_wf.model.payload import Payload, job_id
 from clara_wf.model.plan import Plan
@@ -92,7 +95,9 @@ def run(
     # Where a link leads to: what is replaced is the folder, not the link.
     output = output.resolve()
     _check_input(source)
-    _check_output(source, output, force=force)
+    if any(output.is_relative_to(folder.resolve()) for folder in (where.payloads, where.test_data)):
+        raise UsageError(f"{output} lies among the payloads of jobs", remedy="Name another folder by --output")
+    check_output(source, output, force=force)
     wanted = job_id(identity) if identity else new_job_id()
     job = order(where, found.name, found.stages, job_id=wanted, root="payloads", wishes=wishes)
     if job.plan.payload.exists() and runner != "kubernetes":
@@ -102,12 +107,15 @@ def run(
     if runner == "kubernetes":
         found_by = f"the same command with --job {wanted} finds it again"
         remark(f"job {wanted} in namespace {wishes.runner.namespace}: {found_by}")
-    try:
-        with staged_in(source.absolute(), job.plan, link=chosen.capabilities.follows_links):
-            done = carry_out(job.plan, chosen, as_json=as_json)
-    except KeyboardInterrupt as exc:  # once it runs, the runner takes Ctrl-C
-        raise JobCanceled("the job was canceled before it started") from exc
-    _deliver(done, job.plan, output, as_json=as_json, force=force, keep=keep)
+    with interrupted_by_signals():
+        try:
+            with staged_in(
+                source.absolute(), job.plan, link=chosen.capabilities.follows_links, outlived=runner == "kubernetes"
+            ):
+                done = carry_out(job.plan, chosen, as_json=as_json)
+        except KeyboardInterrupt as exc:  # once it runs, the runner takes Ctrl-C
+            raise JobCanceled("the job was canceled before it started") from exc
+        _end(done, job.plan, output, as_json=as_json, force=force, keep=keep)
 
 
 def _check_input(source: Path) -> None:
@@ -119,39 +127,22 @@ def _check_input(source: Path) -> None:
         raise UsageError(f"{source} is neither a folder nor a file", remedy="Name one by --input")
 
 
-def _check_output(source: Path, output: Path, *, force: bool) -> None:
-    if output.exists() and not output.is_dir():
-        raise UsageError(f"{output} is a file", remedy="Name a folder by --output")
-    if output.is_mount():
-        raise UsageError(f"{output} is a mount point", remedy="Name a folder in it: a result appears by one rename")
-    if output.is_dir() and any(output.iterdir()):
-        if not (output / "job.json").is_file():
-            raise UsageError(f"{output} is not empty", remedy="Name a new folder by --output")
-        if not force:
-            raise UsageError(f"{output} holds an earlier result", remedy="Name a new folder, or replace it by --force")
-    true_source = source.resolve()
-    if source.is_dir() and output.is_relative_to(true_source):
-        raise UsageError(
-            f"{output} lies within the input", remedy="Put it beside: the next run would read its own result"
-        )
-    if true_source.is_relative_to(output):
-        raise UsageError(f"{source} lies within the output", remedy="Put it beside: a result replaces the whole folder")
-    above = next(folder for folder in output.parents if folder.exists())
-    if not os.access(above, os.W_OK):
-        raise UsageError(f"{above} may not be written to", remedy="Name another folder by --output")
-
-
-def _deliver(done: Job, job: Plan, output: Path, *, as_json: bool, force: bool, keep: bool) -> None:
+def _end(done: Job, job: Plan, output: Path, *, as_json: bool, force: bool, keep: bool) -> None:
     try:
         raise_if_failed(done, Payload(root=job.payload).logs)
     except (JobError, LackError) as fault:
         if not keep:
-            _remove_images(job)
+            remove_images(job)
         if as_json:
             print_end(done, None, fault, output=None)
         raise
-    _stage_out(job, output, force=force)
-    outcome = gather(job)
+    deliver(job, output, force=force)
+    try:
+        outcome = gather(job)
+    finally:
+        # Before anything is printed: whoever reads it may have gone.
+        if not keep:
+            remove_payload(job)
     if as_json:
         print_end(done, outcome, output=output)
     else:
@@ -159,68 +150,6 @@ def _deliver(done: Job, job: Plan, output: Path, *, as_json: bool, force: bool, 
         _show_files(output, done)
     if keep:
         remark(f"payload: {job.payload}")
-    else:
-        shutil.rmtree(job.payload)
-
-
-def _remove_images(job: Plan) -> None:
-    """Leave of a failed job what tells why (logs, locks, summaries), and nothing of a patient."""
-    payload = Payload(root=job.payload)
-    kept = {payload.logs, payload.locks}
-    for folder in (path for path in job.payload.iterdir() if path.is_dir() and path not in kept):
-        # Links lead to the user's own files: never followed, only removed.
-        for path in sorted(folder.rglob("*"), reverse=True):
-            if path.is_dir() and not path.is_symlink():
-                with contextlib.suppress(OSError):  # something that is kept lies in it
-                    path.rmdir()
-            elif path.name not in SUMMARIES or path.is_relative_to(job.input):
-                path.unlink()
-        with contextlib.suppress(OSError):
-            folder.rmdir()
-
-
-def _stage_out(job: Plan, output: Path, *, force: bool) -> None:
-    """Put the result and the job's record where the user wants them: all of it, or nothing."""
-    output.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = output.parent / f"{UNFINISHED}{uuid.uuid4().hex}"
-    try:
-        # The payload may lie on another disk, and it is still read below: a copy.
-        _copy_tree(job.output, unfinished)
-        shutil.copyfile(Payload(root=job.payload).job, unfinished / "job.json")
-        for path in unfinished.rglob("*"):
-            fsync(path)
-        if force and output.exists():
-            _replace(output, unfinished)
-        else:
-            unfinished.rename(output)  # an empty folder gives way
-        fsync(output.parent)
-    except BaseException as fault:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        remark(f"the result stays in the payload: {job.output}")
-        if isinstance(fault, OSError):  # which may name the file that was read, on a disk with nothing wrong
-            raise OSError(fault.errno, fault.strerror, str(output)) from fault
-        raise
-
-
-def _replace(output: Path, new: Path) -> None:
-    """Put a folder in the place of another, which is removed only when that is done."""
-    old = output.rename(output.parent / f"{UNFINISHED}{uuid.uuid4().hex}")
-    try:
-        new.rename(output)
-    except BaseException:
-        old.rename(output)
-        raise
-    shutil.rmtree(old)
-
-
-def _copy_tree(source: Path, target: Path) -> None:
-    """Copy a folder and stop at the first error: `shutil.copytree` goes on, and then tells all of them in one list."""
-    target.mkdir()
-    for entry in sorted(source.iterdir()):
-        if entry.is_dir():
-            _copy_tree(entry, target / entry.name)
-        else:
-            shutil.copy2(entry, target / entry.name)
 
 
 def _show_files(output: Path, job: Job) -> None:
