@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,11 +16,15 @@ from triton_server import LOCK, running
 from clara_wf.inference.download import WeightsUnavailable
 from clara_wf.inference.install import install
 from clara_wf.model.errors import LackError
+from clara_wf.model.files import UNFINISHED
 from clara_wf.phantom.job_input import ensure_test_data
 from clara_wf.trtis.environment import prepare
 from clara_wf.trtis.state import Server
 
 ROOT = Path(__file__).parents[1]
+# A shell that starts this in the background has it ignore Ctrl-C, and so would every program that a test starts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
@@ -68,7 +73,9 @@ def projections(pytestconfig: pytest.Config) -> Path:
 @pytest.fixture
 def with_projections(clara: Program, projections: Path) -> None:
     """Give the program's workspace the phantom's projections, as links: thousands of files."""
-    shutil.copytree(projections, clara.workspace / "test-data", copy_function=os.link)
+    # Not what another worker is at, which may vanish, nor a lock: a link to it would be the same lock.
+    others = shutil.ignore_patterns(f"{UNFINISHED}*", "*.lock")
+    shutil.copytree(projections, clara.workspace / "test-data", copy_function=os.link, ignore=others)
 
 
 @pytest.fixture

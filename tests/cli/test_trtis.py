@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from program import Program
+from served_code import wait_until
 from tiny_network import described, model_folder
 from triton_server import ECHO, free_port, handmade, infer
 
-from clara_wf.trtis.state import find_server
+from clara_wf.trtis.state import find_server, is_running
 
 pytestmark = [pytest.mark.network, pytest.mark.xdist_group("trtis")]
 
@@ -103,6 +104,7 @@ def test_what_the_server_does_not_serve_is_said(clara_with_tiny: Program) -> Non
     server = find_server(clara.workspace / "trtis")
     assert server is not None
     os.kill(server.pid, signal.SIGKILL)
+    wait_until(lambda: not is_running(server))
     gone = clara("trtis", "status")
     assert gone.code == 3
     assert f"(pid {server.pid}) is gone" in gone.err

@@ -79,6 +79,7 @@ def server(trtis_environment, models, tmp_path_factory):
 @pytest.fixture
 def stand(trtis_environment, models, tmp_path):
     """A server of a test's own."""
+    mark(models).unlink(missing_ok=True)  # an earlier test's
     with standing(trtis_environment, models, tmp_path / "trtis") as stand:
         yield stand
 
@@ -428,6 +429,7 @@ def test_a_server_that_goes_away_twice(stand, models):
     def trouble():
         wait_until_at_it(models)
         stand.kill()
+        mark(models).unlink(missing_ok=True)  # of the server that is gone
         stand.start()
         wait_until_at_it(models)
         stand.kill()

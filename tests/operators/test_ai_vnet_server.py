@@ -40,10 +40,18 @@ DESCRIPTIONS = {
     "shrunk": {},
     "slow": {},
 }
+#: Takes as long as a test wants, two minutes at most.
+SLOW = """
+open('MARK-began', 'w').close()
+end = time.monotonic() + 120
+while not os.path.exists('MARK-go') and time.monotonic() < end:
+    time.sleep(0.05)
+open('MARK-ended', 'w').close()
+"""
 CODE = {
     "nan": "image = image.copy(); image[0, 0, 5, 5, 5] = np.nan",
     "shrunk": "image = image[..., 1:]",
-    "slow": "open('MARK-began', 'w').close(); time.sleep(4); open('MARK-ended', 'w').close()",
+    "slow": SLOW,
 }
 
 
@@ -179,10 +187,11 @@ def test_answers_that_are_no_scores(root, app, server, model, said):
 
 @pytest.fixture
 def slow(models):
-    """Say whether the slow model "began" or "ended" a window in this test."""
+    """Give the slow model's marks in this test: a window has "began", it shall "go" on, it has "ended"."""
     for path in models.parent.glob("slow-*"):
         path.unlink()
-    return lambda what: (models.parent / f"slow-{what}").exists()
+    yield lambda what: models.parent / f"slow-{what}"
+    (models.parent / "slow-go").touch()
 
 
 def test_a_window_that_takes_too_long(root, app, server, slow):
@@ -190,7 +199,9 @@ def test_a_window_that_takes_too_long(root, app, server, slow):
     assert code == 3
     assert "did not answer within 1 s" in lock.message
     assert "--trtis-timeout" in lock.message
-    wait_until(lambda: slow("ended"))  # it is at it still
+    assert not slow("ended").exists()  # it is at it still
+    slow("go").touch()
+    wait_until(slow("ended").exists)
 
 
 def begun(server):
@@ -202,15 +213,16 @@ def begun(server):
 def test_a_stage_that_is_canceled_leaves_nothing(root, app, server, slow, port):
     before = ours()
     with stage(root, app, f"{port}://{getattr(server, port)}", model="slow") as process:
-        wait_until(lambda: slow("began"))
+        wait_until(slow("began").exists)
         assert ours() - before
         process.send_signal(signal.SIGTERM)
         _, log = process.communicate(timeout=60)
-        assert not slow("ended")
+        assert not slow("ended").exists()
     assert process.returncode == 130
     assert {json.loads(line)["stage"] for line in log.splitlines()} == {"ai-vnet"}
     assert ours() <= before
-    wait_until(lambda: slow("ended"))
+    slow("go").touch()
+    wait_until(slow("ended").exists)
     # What the server was still at, it could not forget at once: the next stage sees to that.
     assert run(root, app, server.http)[0] == 0
     assert not begun(server)
@@ -219,12 +231,13 @@ def test_a_stage_that_is_canceled_leaves_nothing(root, app, server, slow, port):
 def test_what_a_killed_stage_leaves_the_next_one_clears(root, app, server, slow):
     before = ours()
     with stage(root, app, server.http, model="slow") as process:
-        wait_until(lambda: slow("began"))
+        wait_until(slow("began").exists)
         process.kill()
         process.communicate(timeout=60)
     left = ours() - before
     assert left
-    wait_until(lambda: slow("ended"))
+    slow("go").touch()
+    wait_until(slow("ended").exists)
     assert run(root, app, server.http)[0] == 0
     assert not left & ours()
     assert not begun(server)

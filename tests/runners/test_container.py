@@ -7,8 +7,10 @@ import json
 import os
 import socket
 import threading
+import time
 from pathlib import Path
 
+from clara_wf.model.events import StageWorking
 from clara_wf.model.plan import Mount, Plan, Resources
 from clara_wf.model.states import JobStatus
 from clara_wf.runners import ContainerRunner, Limits
@@ -47,6 +49,13 @@ def carry_out(engine, plan):
     with ContainerRunner(engine, limits=LIMITS).run(plan) as run:
         *_, last = run
     return last.job
+
+
+def wait_until(condition, seconds=60.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come to that"
+        time.sleep(0.02)
 
 
 def facts_of(engine, plan):
@@ -123,9 +132,15 @@ def test_a_stage_fails_for_lack_of_memory_also_where_another_of_its_processes_ha
 
 
 def test_a_stage_within_its_limit_that_was_killed_is_not_said_to_be_out_of_memory(make_contained, engine):
-    kill = ["sh", "-c", "sleep 0.5; sh -c 'kill -9 $$'; exit $?"]
-    job = carry_out(engine, make_contained({"one": kill}, resources=Resources(memory=128 * 2**20)))
-    assert job.message.startswith("stage one failed: ended by SIGKILL")
+    kill = "until [ -e /app/output/go ]; do sleep 0.05; done; sh -c 'kill -9 $$'; exit $?"
+    plan = make_contained({"one": ["sh", "-c", kill]}, resources=Resources(memory=128 * 2**20))
+    with ContainerRunner(engine, limits=LIMITS).run(plan) as run:
+        for event in run:
+            if isinstance(event, StageWorking):
+                # Of a container that ends before anybody has seen it nobody knows why.
+                wait_until(lambda: run._stages["one"]._child._watch._figures.peak)
+                (plan.payload / "one" / "output" / "go").touch()
+    assert run.job.message.startswith("stage one failed: ended by SIGKILL")
 
 
 def test_what_a_stage_used_is_recorded(make_contained, engine):

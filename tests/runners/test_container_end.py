@@ -171,12 +171,15 @@ def test_a_killed_runner_leaves_no_container(make_contained, engine, start_progr
     process.kill()
     process.wait()
     psutil.wait_procs([guardian] if guardian else [], timeout=60)
-    assert containers_of(engine, plan) == []
+    wait_until(lambda: containers_of(engine, plan) == [])
 
 
 def guardian_of(process):
-    children = psutil.Process(process.pid).children()
-    return next((child for child in children if any("guardian" in word for word in child.cmdline())), None)
+    for child in psutil.Process(process.pid).children():
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended
+            if any("guardian" in word for word in child.cmdline()):
+                return child
+    return None
 
 
 def test_what_a_killed_guardian_leaves_is_removed_by_the_next_run(make_contained, engine, start_program):

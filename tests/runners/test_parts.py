@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -12,9 +14,11 @@ from clara_wf.model.locks import Lock
 from clara_wf.model.plan import Mount, Plan, StagePlan
 from clara_wf.model.states import StageState
 from clara_wf.runners import Limits
+from clara_wf.runners.child import Usage
 from clara_wf.runners.guardian import Removal
 from clara_wf.runners.output import StageOutput
 from clara_wf.runners.paths import StagePaths
+from clara_wf.runners.supervision import Supervised
 from clara_wf.runners.verdict import Ending, describe_exit, judge
 
 COMPLETED = Lock(stage="a", state="completed")
@@ -158,3 +162,46 @@ class TestStageOutput:
         for _ in range(50):
             list(output.feed("stdout", b"x" * 65536))
         assert (tmp_path / "a.out").stat().st_size < 200_000
+
+
+class LateChild:
+    """The program of a stage, and its child: what it said before it ended is read when it has ended."""
+
+    pid, streams = 0, {"stderr": 9}
+
+    def __init__(self, stage: StagePlan) -> None:
+        self.stage = stage
+        self.started = time.monotonic()
+        self._unread: list[bytes] = []
+
+    def start(self, **_options: int) -> LateChild:
+        return self
+
+    def clear(self) -> None:
+        time.sleep(0.01)  # so long it takes to look for what is left
+        self._unread = [b"", TestStageOutput.line(state="working")]
+
+    def read(self, _stream: str) -> bytes:
+        return self._unread.pop()
+
+    def collect(self) -> Usage:
+        return Usage(exit_code=0, cpu_s=0.0, peak_bytes=0)
+
+    def close(self) -> None:
+        """Have nothing to close."""
+
+
+def test_a_stage_worked_no_less_than_not_at_all(tmp_path):
+    environment = {"APPDIR": "/app", "LOCKDIR": "locks", "LOCKNAME": "a.lock", "OUTPUTS": "out"}
+    stage = StagePlan(
+        name="a",
+        image="i",
+        command=("x",),
+        environment={f"NVIDIA_CLARA_{name}": value for name, value in environment.items()},
+        mounts=(Mount(path="/app", host=tmp_path),),
+    )
+    supervised = Supervised(LateChild(stage), None, "j", tmp_path, Limits())
+    supervised.start(Mock(), keep_open=0, first_core=0)
+    assert list(supervised.collect(Mock())) == [StageWorking(stage="a")]
+    assert supervised.record.work_s == 0
+    assert supervised.record.wall_s >= 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import pickle
@@ -49,6 +50,16 @@ def left_of(payload: Path) -> list[int]:
             if str(payload).encode() in environment and MARK.encode() in environment:
                 found.append(int(entry.name))
     return found
+
+
+def is_free(payload: Path) -> bool:
+    """Whether nobody holds a payload: a process that is about to end has lost its environment before its files."""
+    with (payload / ".lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
 
 
 def wait_until(condition, seconds=60.0):
@@ -212,7 +223,8 @@ def test_a_killed_runner_leaves_no_stage_alive(make_plan, start_program, body):
     wait_until((plan.payload / "one" / "output" / "pid").exists)
     assert len(left_of(plan.payload)) >= 2
     process.kill()
-    wait_until(lambda: left_of(plan.payload) == [])
+    # Sooner than they would end by themselves.
+    wait_until(lambda: left_of(plan.payload) == [] and is_free(plan.payload), 30)
     # and the job can be run again
     with ProcessRunner().run(make_plan({"one": WRITE, "two": WRITE})) as run:
         assert list(run)[-1].job.succeeded

@@ -16,7 +16,7 @@ from clara_wf.model.events import StageLogged
 from clara_wf.model.locks import Lock
 from clara_wf.model.plan import Mount, Resources
 from clara_wf.model.states import JobStatus, StageState
-from clara_wf.runners import ProcessRunner
+from clara_wf.runners import Limits, ProcessRunner
 
 WRITE = "(context.outputs / 'result.txt').write_text(context.stage)"
 
@@ -80,8 +80,8 @@ def test_a_foreign_stage_is_held_to_the_contract_too(make_plan):
 def test_those_behind_a_failed_stage_stop_at_once_and_name_it(make_plan):
     plan = make_plan({"one": "raise InputError('bad slices')", "two": WRITE, "three": WRITE}, timeout=100)
     start = time.monotonic()
-    job = carry_out(plan)[-1].job
-    assert time.monotonic() - start < 50  # not their time-out
+    job = carry_out(plan, Limits(patience=60))[-1].job
+    assert time.monotonic() - start < 50  # neither their time-out nor the patience with them
     assert job.message == "stage one failed: bad slices"
     assert [record.message for record in job.stages[1:]] == ["upstream stage one failed: bad slices"] * 2
 
@@ -95,11 +95,15 @@ raise LackError('the server does not answer')
 """
 
 
-@pytest.mark.parametrize("seconds", [1.0, 3.5])  # within the patience with others, and past it
-def test_a_failed_stage_that_takes_its_time_to_end_keeps_its_exit_code(make_plan, seconds):
+@pytest.mark.parametrize(
+    ("seconds", "limits"),
+    [(1.0, Limits(patience=60)), (3.5, Limits())],
+    ids=["within the patience with others", "past it"],
+)
+def test_a_failed_stage_that_takes_its_time_to_end_keeps_its_exit_code(make_plan, seconds, limits):
     fails = "from clara_wf.model.errors import LackError" + SLOW_END.format(seconds=seconds)
     plan = make_plan({"one": fails, "two": WRITE})
-    job = carry_out(plan)[-1].job
+    job = carry_out(plan, limits)[-1].job
     assert job.message == "stage one failed: the server does not answer"
     assert [record.exit_code for record in job.stages] == [LackError.exit_code, 1]
     assert [record.state for record in job.stages] == [StageState.FAILED, StageState.FAILED]
@@ -200,7 +204,10 @@ def test_what_a_stage_leaves_running_is_ended(make_plan):
     plan = make_plan({"one": body})
     assert carry_out(plan)[-1].job.succeeded
     pids = [int((plan.output / name).read_text()) for name in "ab"]
-    assert not any(is_alive(pid) for pid in pids)
+    end = time.monotonic() + 30  # sooner than they would end by themselves
+    while any(is_alive(pid) for pid in pids):  # what has been killed may need a moment to go
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 def test_a_missing_program_is_refused_before_anything_is_touched(make_plan):

@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import yaml
+from triton_server import free_port
 
 
 class Relay:
@@ -22,8 +23,8 @@ class Relay:
         there = urlsplit(cluster["server"])
         self._there = (there.hostname or "", there.port or 443)
         self._open: list[socket.socket] = []
-        self._closing = False
-        self.port = 0
+        self._mutex = threading.Lock()  # whoever was let in just before a cut is cut off too
+        self.port = free_port()  # while the way is cut, the system gives it to nobody else
         self.mend()
         # The certificate is the server's own: it names the loopback address.
         cluster["server"] = f"https://127.0.0.1:{self.port}"
@@ -33,19 +34,19 @@ class Relay:
     def mend(self) -> None:
         """Open the way."""
         self._listener = socket.create_server(("127.0.0.1", self.port))
-        self.port = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
 
     def cut(self) -> None:
         """Close the way, and what goes over it."""
-        # Wakes the thread that waits in accept, which a mere close does not.
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        for end in self._open:
+        with self._mutex:
+            # Wakes the thread that waits in accept, which a mere close does not.
             with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-        self._open.clear()
+                self._listener.shutdown(socket.SHUT_RDWR)
+            self._listener.close()
+            for end in self._open:
+                with contextlib.suppress(OSError):
+                    end.shutdown(socket.SHUT_RDWR)
+            self._open.clear()
 
     def _accept(self, listener: socket.socket) -> None:
         while True:
@@ -54,7 +55,12 @@ class Relay:
             except OSError:
                 return
             there = socket.create_connection(self._there)
-            self._open += [here, there]
+            with self._mutex:
+                if listener.fileno() < 0:  # cut meanwhile, and perhaps mended: that has another
+                    here.close()
+                    there.close()
+                    return
+                self._open += [here, there]
             threading.Thread(target=self._hand_on, args=(here, there), daemon=True).start()
 
     @staticmethod

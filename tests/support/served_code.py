@@ -14,7 +14,7 @@ from triton_server import LOCK, free_port
 
 from clara_wf.trtis.environment import prepare
 from clara_wf.trtis.server import start, stop
-from clara_wf.trtis.state import Server
+from clara_wf.trtis.state import Server, is_running
 
 _CODE = """
 import os, time
@@ -36,6 +36,7 @@ class TritonPythonModel:
 
 def behave(models: Path, name: str, *, answer: str = "pass", initialize: str = "pass") -> None:
     """Replace what computes a model: lines of code that may change `image`, which is the answer."""
+    answer, initialize = (text.replace("\n", "\n" + 8 * " ") for text in (answer, initialize))
     code = _CODE.format(answer=answer, initialize=initialize)
     (models / name / "1/model.py").write_text(code)
 
@@ -56,9 +57,9 @@ class Stand:
         return self.server
 
     def kill(self) -> None:
-        """End it as a lack of memory would, and wait until its ports are free."""
+        """End it as a lack of memory would, and wait until it is gone and its ports are free."""
         os.kill(self.server.pid, signal.SIGKILL)
-        wait_until(self._is_free)
+        wait_until(lambda: not is_running(self.server) and self._is_free())
 
     def _is_free(self) -> bool:
         try:

@@ -53,6 +53,14 @@ for what in ("--http-port", "--grpc-port", "--metrics-port"):
     time.sleep(0.7)
 """
 
+#: A server that says of a model that it is loaded while it is asked for its models, after a look at its log.
+CHATTY = HESITANT.replace("0.7", "0").replace(
+    "        body =",
+    "        if self.path.endswith('index'):\n"
+    "            print('\"loading: echo:1\"', '\"successfully loaded \\'echo\\'\"', sep='\\n', flush=True)\n"
+    "        body =",
+)
+
 pytestmark = [pytest.mark.network, pytest.mark.xdist_group("trtis")]
 
 
@@ -121,6 +129,16 @@ def test_it_is_ready_when_the_last_of_its_ports_is(environment, models, folder, 
     server = start(folder, dataclasses.replace(environment, program=program), models, port=free_port())
     for port in (server.port, server.port + 1, server.port + 2):
         socket.create_connection(("127.0.0.1", port), timeout=1).close()
+
+
+def test_what_it_says_last_is_told(environment, models, folder, tmp_path):
+    program = tmp_path / "chatty"
+    program.write_text(CHATTY)
+    program.chmod(0o755)
+    said: list[str] = []
+    start(folder, dataclasses.replace(environment, program=program), models, port=free_port(), say=said.append)
+    asked = (folder / "server.log").read_text().count("successfully")
+    assert said == ["the model echo is served"] * asked
 
 
 def test_starting_it_twice_changes_nothing(environment, models, folder):

@@ -6,6 +6,7 @@ import contextlib
 import os
 import select
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,8 +14,10 @@ from pathlib import Path
 from clara_wf.runners.usage import MemoryWatch
 
 _ROOT = Path("/sys/fs/cgroup")
-#: Seconds between two looks for the container's first process, at first and at last.
-_FIRST_PAUSE, _LAST_PAUSE = 0.02, 1.0
+#: Seconds between two looks for the container's first process: at first, while it is being made, and at last.
+_FIRST_PAUSE, _SHORT_PAUSE, _LAST_PAUSE = 0.02, 0.05, 1.0
+#: What a busy machine may take, in seconds, from a container's id to its first process.
+_MAKING = 10.0
 #: Seconds between two looks at the figures.
 _PAUSE = 0.2
 #: What a thread may take to notice that it is over.
@@ -81,6 +84,7 @@ class ContainerWatch(threading.Thread):
     def _find(self) -> int | None:
         """Wait for the container's first process."""
         pause = _FIRST_PAUSE
+        named: float | None = None  # since when its id is known
         while hasattr(os, "pidfd_open") and not self._over.wait(pause):
             with contextlib.suppress(OSError):
                 container = self._id_file.read_text(encoding="ascii").strip()
@@ -88,8 +92,11 @@ class ContainerWatch(threading.Thread):
                     found = _first_process(container)
                     if found is not None:
                         return found
-                    # One that runs in a virtual machine, or in another's account, is never found.
-                    pause = min(1.2 * pause, _LAST_PAUSE)
+                    # A short one must not begin and end between two looks. One that runs in a virtual machine, or in
+                    # another's account, is never found.
+                    named = named or time.monotonic()
+                    is_new = time.monotonic() - named < _MAKING
+                    pause = min(1.2 * pause, _SHORT_PAUSE if is_new else _LAST_PAUSE)
         return None
 
     def _follow(self, pid: int, handle: int) -> None:
@@ -104,10 +111,12 @@ class ContainerWatch(threading.Thread):
             if not seen.peak and not ended:
                 tree.sample(None)
                 seen = replace(seen, peak=tree.peak)
+            kills = self._figures.kills if seen.kills is None else seen.kills
             self._figures = Figures(
                 peak=max(self._figures.peak, seen.peak),
                 cpu_s=self._figures.cpu_s if seen.cpu_s is None else seen.cpu_s,
-                kills=self._figures.kills if seen.kills is None else seen.kills,
+                # That there was none before the end says nothing of the end.
+                kills=kills if ended else kills or None,
             )
 
 

@@ -169,7 +169,9 @@ class MemoryRun:
         return StageEnded(record=record)
 
     def _leave_lock(self, stage: StagePlan, message: str) -> None:
-        Lock(stage=stage.name, state="failed", message=message, ended=now()).write(lock_path(stage))
+        path = lock_path(stage)
+        if not path.exists():  # else it would be made in vain, and forced onto the disk, at every step
+            Lock(stage=stage.name, state="failed", message=message, ended=now()).write(path)
 
     def _end(self) -> JobEnded:
         self._ended = True

@@ -252,10 +252,11 @@ def _wait(folder: Path, server: Server, say: Say, deadline: float) -> Server:
             states = None  # it was there a moment ago: the next look tells whether it has ended
         except ServerRefused as exc:
             raise _failure(folder, "cannot start") from exc
+    version = str(ask_json(server.port, "GET", "/v2")["version"])
+    progress.tell()  # a model may have become ready between the last look at the log and that at the models
     for state in states:
         if not state.is_ready:
             say(f"the model {state.name} is not served: {state.reason}")
-    version = str(ask_json(server.port, "GET", "/v2")["version"])
     ready = dataclasses.replace(server, version=version)
     write_state(folder, ready)
     return ready
