@@ -204,3 +204,35 @@ def test_argo_needs_storage_that_pods_share(clara: Program) -> None:
     ended = clara("export", "argo", "recon-ai", "--set", "workflow.payloads.bucket.url=s3://b")
     assert ended.code == 1
     assert "workflow.payloads.storageClass" in ended.err
+
+
+@pytest.mark.parametrize("what", ["manifests", "argo"])
+@pytest.mark.parametrize(
+    ("own", "pods"),
+    [("{name: mine}", ""), ("{name: mine, labels: }", "{labels: }"), ("{name: mine}", "{annotations: {a: b}}")],
+)
+def test_objects_without_labels_are_exported(what: str, own: str, pods: str, clara: Program) -> None:
+    """A chart of one's own may say less than ours: of another object, and of the pod."""
+    templates = clara.workspace / "charts/clara-workflow/templates"
+    (templates / "mine.yaml").write_text(f"apiVersion: v1\nkind: ConfigMap\nmetadata: {own}\n")
+    job = templates / "deployment.yaml"
+    pod = re.search(r"\n  template:\n(    metadata:\n(?:      .*\n)+)", job.read_text())
+    assert pod is not None
+    job.write_text(job.read_text().replace(pod[1], f"    metadata: {pods}\n" if pods else "", 1))
+
+    objects = exported(clara("export", what, "recon-only"))
+    mine = next(found for found in objects if found["kind"] == "ConfigMap")
+    assert mine["metadata"]["labels"] == {"app.kubernetes.io/managed-by": "clara-wf"}
+    spec = objects[-1]["spec"]
+    found = spec["template"]["metadata"] if what == "manifests" else spec["podMetadata"]
+    assert found["labels"] == {"app.kubernetes.io/managed-by": "clara-wf"}
+    assert ("annotations" in found) == ("annotations" in pods)
+
+
+def test_labels_that_are_none_are_named(clara: Program) -> None:
+    own = clara.workspace / "charts/clara-workflow/templates/mine.yaml"
+    own.write_text("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: mine, labels: [a]}\n")
+    ended = clara("export", "manifests", "recon-only")
+    assert (ended.code, ended.out) == (1, "")
+    assert f"{own}: ConfigMap mine: metadata.labels is no mapping" in ended.err
+    assert ended.err.count("\n") == 1

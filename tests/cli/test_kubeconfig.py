@@ -6,6 +6,7 @@ import base64
 import datetime as dt
 import json
 import os
+import pwd
 import ssl
 import stat
 import threading
@@ -20,6 +21,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from program import Ended, Program
+
+from clara_wf.chart.workspace import Workspace
+from clara_wf.cli import workspace
+from clara_wf.cli.build import cache_folder
+from clara_wf.cli.kubeconfig import kubeconfig_files, read_kubeconfig
+from clara_wf.model.errors import LackError
 
 KEY = "not-to-be-told-0123456789"
 
@@ -146,6 +153,44 @@ def test_a_broken_kubeconfig_is_told_in_one_line(clara: Program, tmp_path: Path,
 def test_without_any_file_no_cluster_is_configured(clara: Program, tmp_path: Path) -> None:
     said = line(asked(clara, f"{tmp_path / 'a'}{os.pathsep}{tmp_path / 'b'}"))
     assert said == "error: no Kubernetes cluster is configured. Name its kubeconfig by KUBECONFIG"
+
+
+def test_a_home_folder_that_is_not_known_is_told(clara: Program) -> None:
+    said = line(asked(clara, "~nobodyx/config"))
+    assert said.startswith("error: KUBECONFIG cannot be read: ~nobodyx/config: that home folder is not known. ")
+    found = clara("doctor", "--json", KUBECONFIG="~nobodyx/config")
+    (about,) = [finding for finding in json.loads(found.out) if finding["name"] == "cluster"]
+    assert (about["ok"], about["detail"]) == (False, said.removeprefix("error: ").partition(". ")[0])
+
+
+@pytest.fixture
+def homeless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Be a user whom the system does not know, as in a container that is started as any user."""
+
+    def unknown(_: int) -> None:
+        raise KeyError
+
+    for name in ("HOME", "KUBECONFIG", "XDG_CACHE_HOME", "XDG_DATA_HOME", "KUBERNETES_SERVICE_HOST"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+
+
+@pytest.mark.usefixtures("homeless")
+def test_a_user_without_a_home_folder_has_no_kubeconfig() -> None:
+    assert kubeconfig_files() == []
+    with pytest.raises(LackError, match="no Kubernetes cluster is configured"):
+        read_kubeconfig()
+
+
+@pytest.mark.usefixtures("homeless")
+def test_a_user_without_a_home_folder_is_told_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(LackError, match=r"this user has no home folder\. Name one by HOME"):
+        cache_folder()
+    monkeypatch.setattr(workspace, "find_workspace", lambda: Workspace(root=tmp_path, editable=False))
+    with pytest.raises(LackError, match=r"this user has no home folder\. Name one by HOME"):
+        workspace.places()
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    assert workspace.places().data == tmp_path / "clara-wf"
 
 
 @pytest.mark.parametrize(

@@ -238,6 +238,19 @@ def test_a_link_within_a_result_is_what_it_leads_to(copying: Program, note: Path
     assert not (tmp_path / "out/latest").is_symlink()
 
 
+@pytest.mark.parametrize("name", ["series.json", "a.mhd"])
+def test_a_pipe_in_place_of_a_summary_is_not_waited_for(
+    copying: Program, note: Path, tmp_path: Path, name: str
+) -> None:
+    assert copying("cs", "second", "--code").code == 0
+    add_workflow(copying.workspace, "copy-twice", ["copier", "second"])
+    let(copying, f"os.mkfifo(context.outputs / {name!r})")
+    code = copying.workspace / "images/second/stage_second.py"
+    code.write_text(code.read_text().replace("context.inputs.iterdir()", "[context.inputs / 'note.txt']"))
+    ended = copying("run", "copy-twice", "-i", note, "-o", tmp_path / "out")
+    assert ended.code == 0, ended.err
+
+
 @pytest.mark.parametrize("name", ["series.json", "segmentation.json"])
 @pytest.mark.parametrize("text", ["[1]", "{", '{"series": [{}], "volumes": [{}]}'])
 def test_a_file_that_only_has_the_name_of_a_summary_is_no_summary(

@@ -141,6 +141,17 @@ def test_the_digest_tells_every_difference_and_nothing_else(folder: Path) -> Non
     assert read_recipe(folder).digest("base") == after
 
 
+def test_the_right_to_run_a_file_makes_another_image(folder: Path) -> None:
+    script = folder / "run.sh"
+    script.write_text("#!/bin/sh\n")
+    script.chmod(0o644)
+    before = read_recipe(folder).digest("base")
+    script.chmod(0o755)
+    assert read_recipe(folder).digest("base") != before
+    script.chmod(0o600)  # who may read it is settled in the image
+    assert read_recipe(folder).digest("base") == before
+
+
 def test_packages_are_told_apart_by_lock_and_lists() -> None:
     made_of = [("a", (), ()), ("b", (), ()), ("a", ("x",), ()), ("a", (), ("x",))]
     digests = {Wanted(lock=lock, common=common, patterns=own).digest for lock, common, own in made_of}

@@ -204,6 +204,17 @@ def test_outputs_that_cannot_be_sent_leave_no_word_that_they_are_there(pod: Call
     assert "logs/stage-out.log" in names
 
 
+@pytest.mark.parametrize("folder", ["recon/output", "logs"])
+def test_links_do_not_have_the_keys_sent(pod: Callable[..., Pod], bucket: Bucket, folder: str) -> None:
+    job = pod()
+    made_by_stages(job, last="completed")
+    (job.payload / folder / "link").symlink_to("/proc/self/environ")
+    code, said = job.run("stage-out")
+    assert code == 1
+    assert "holds a link that leads out of the payload" in said
+    assert not [key for key in bucket.objects if key.endswith("link")]
+
+
 def test_of_a_canceled_job_the_logs_are_sent(pod: Callable[..., Pod], bucket: Bucket) -> None:
     job = pod()
     (job.payload / "logs").mkdir()

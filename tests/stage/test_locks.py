@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from clara_wf.model.errors import StageTimeout, UpstreamFailed
 from clara_wf.model.files import UNFINISHED, replacing
-from clara_wf.model.locks import Lock, wait_for
+from clara_wf.model.locks import MOST_BYTES, Lock, wait_for
 
 
 def test_a_lock_says_again_what_was_written(tmp_path):
@@ -53,7 +55,7 @@ def test_of_two_that_speak_at_once_exactly_one_is_heard(tmp_path, runner_first):
 
 
 def test_the_first_word_counts_where_the_file_system_has_no_hard_links(tmp_path, monkeypatch):
-    def refuse(*_):
+    def refuse(*_, **__):
         raise OSError(errno.EPERM, "Operation not permitted")
 
     monkeypatch.setattr(os, "link", refuse)
@@ -94,11 +96,81 @@ def test_a_reader_never_sees_a_part(tmp_path):
     assert not wrong
 
 
-@pytest.mark.parametrize("content", [b"", b"done", b"[]", b"null", b'{"state"', b'{"stage": "x"}', b"\xff\xfe"])
+@pytest.mark.parametrize(
+    "content", [b"", b"done", b"[]", b"null", b'{"state"', b'{"stage": "x"}', b"\xff\xfe", b"[" * 60_000]
+)
 def test_a_foreign_lock_counts_by_being_there(tmp_path, content):
     (tmp_path / "reader.lock").write_bytes(content)
     lock = Lock.read(tmp_path / "reader.lock")
     assert (lock.stage, lock.state) == ("reader", "completed")
+
+
+@pytest.fixture(params=["link", "broken link", "loop", "pipe", "folder", "socket", "flood"])
+def planted(request, tmp_path, monkeypatch):
+    """Put something in a lock's place that is no lock."""
+    path = tmp_path / "reader.lock"
+    match request.param:
+        case "link":
+            Lock(stage="other", state="completed").write(tmp_path / "other" / "other.lock")
+            path.symlink_to(tmp_path / "other" / "other.lock")
+        case "broken link":
+            path.symlink_to(tmp_path / "nowhere")
+        case "loop":
+            path.symlink_to(path)
+        case "pipe":
+            os.mkfifo(path)
+        case "folder":
+            path.mkdir()
+        case "socket":
+            monkeypatch.chdir(tmp_path)  # the name of a socket is bounded
+            with socket.socket(socket.AF_UNIX) as made:
+                made.bind(path.name)
+        case "flood":
+            path.write_bytes(b" " * 2 * MOST_BYTES)
+    return path
+
+
+def test_what_is_no_file_of_a_locks_size_says_that_the_stage_failed(planted):
+    lock = Lock.read(planted)
+    assert (lock.stage, lock.state) == ("reader", "failed")
+    assert "regular file" in lock.message or "larger than 64 KiB" in lock.message
+    with pytest.raises(UpstreamFailed, match=r"upstream stage reader failed: (what it left|its lock is)"):
+        wait_for(planted, timeout=60)
+
+
+def test_no_word_is_written_over_or_through_what_lies_there(planted, tmp_path):
+    Lock(stage="reader", state="completed").write(planted)
+    assert Lock.read(planted).state == "failed"
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_an_endless_message_does_not_make_a_lock_that_is_too_large(tmp_path):
+    Lock(stage="a", state="failed", message="\N{PILE OF POO}" * 100_000).write(tmp_path / "a.lock")
+    lock = Lock.read(tmp_path / "a.lock")
+    assert (lock.stage, lock.state) == ("a", "failed")
+    assert lock.message.startswith("\N{PILE OF POO}" * 100)
+
+
+def test_a_lock_is_written_as_it_was_opened_not_by_its_name(tmp_path, monkeypatch):
+    """Whoever may write to the folder of the locks can put a link in the place of the unfinished file."""
+    precious = tmp_path / "precious"
+    precious.write_text("of the host")
+    folder = tmp_path / "locks"
+    folder.mkdir()
+    opened = os.open
+
+    def open_and_swap(path, *arguments, **options):
+        handle = opened(path, *arguments, **options)
+        if UNFINISHED in os.fspath(path):
+            Path(path).unlink()
+            Path(path).symlink_to(precious)
+        return handle
+
+    monkeypatch.setattr(os, "open", open_and_swap)
+    Lock(stage="a", state="failed").write(folder / "a.lock")
+    monkeypatch.undo()
+    assert precious.read_text() == "of the host"
+    assert Lock.read(folder / "a.lock").message == "what it left for a lock is no regular file"
 
 
 def test_waiting_ends_when_the_lock_appears(tmp_path):

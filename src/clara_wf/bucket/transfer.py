@@ -42,6 +42,7 @@ def send(
     endpoint: str = "",
     *,
     skip: Sequence[str] = (),
+    within: Path | None = None,
     progress: Callable[[float], None] = _say_nothing,
 ) -> Moved:
     """Send all files of a folder, of any depth; links are followed, unfinished files passed over.
@@ -56,6 +57,8 @@ def send(
         ``http://host:port`` of an S3 server that is not AWS.
     skip : sequence of str, optional
         Files of the folder that are left out.
+    within : Path, optional
+        A folder that no link may lead out of: what programs have made that are not trusted.
     progress : callable, optional
         Told the fraction that is done.
 
@@ -77,6 +80,10 @@ def send(
     """
     store = open_store(url, endpoint)
     found = {name: size for name, size in _files_of(folder) if name not in skip}
+    if within is not None:
+        root = within.resolve()
+        if not all((folder / name).resolve().is_relative_to(root) for name in found):
+            raise InputError("the folder to send holds a link that leads out of the payload")
     tasks = [_sending(store, folder / name, name) for name in sorted(found)]
     _all(tasks, progress)
     if found:

@@ -149,10 +149,11 @@ def _volumes(pod: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
 
 def _pod_metadata(job: Mapping[str, Any]) -> dict[str, Any]:
     """Return the pods' labels and annotations; Kueue, which does not know workflows, queues pod by pod."""
-    metadata = {key: dict(value) for key, value in job["spec"]["template"]["metadata"].items()}
+    found = job["spec"]["template"].get("metadata") or {}
+    metadata = {key: dict(found.get(key) or {}) for key in ("labels", "annotations") if found.get(key)}
     queue = job["metadata"]["labels"].get(_QUEUE)
     if queue:
-        metadata["labels"][_QUEUE] = queue
+        metadata.setdefault("labels", {})[_QUEUE] = queue
     return metadata
 
 

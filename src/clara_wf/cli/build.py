@@ -15,7 +15,7 @@ import typer
 from clara_wf.cli.build_plan import Target, image_names, plan
 from clara_wf.cli.complete import workflow_names
 from clara_wf.cli.terminal import Json, print_json, remark, results, show
-from clara_wf.cli.workspace import places
+from clara_wf.cli.workspace import home_folder, places
 from clara_wf.model.errors import UsageError
 
 if TYPE_CHECKING:  # loaded by the command that needs them
@@ -74,7 +74,7 @@ def build(
 
 def cache_folder() -> Path:
     """Return where installed packages are kept between builds."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    home = os.environ.get("XDG_CACHE_HOME") or home_folder() / ".cache"
     return Path(home) / "clara-wf" / "images"
 
 

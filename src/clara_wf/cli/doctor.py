@@ -158,7 +158,11 @@ def _containers(_: Places) -> Iterator[Finding]:
 
 
 def _cluster(_: Places) -> Iterator[Finding]:
-    files = kubeconfig_files()
+    try:
+        files = kubeconfig_files()
+    except ClaraError as fault:
+        yield Finding(name="cluster", ok=False, detail=fault.message, remedy=fault.remedy or "", needed=False)
+        return
     yield Finding(
         name="cluster",
         ok=bool(files),

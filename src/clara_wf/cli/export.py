@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
@@ -24,7 +24,7 @@ from clara_wf.cli.runner import check_server
 from clara_wf.cli.terminal import remark, visible
 from clara_wf.cli.workflows import WorkflowArgument
 from clara_wf.cli.workspace import places
-from clara_wf.model.errors import UsageError
+from clara_wf.model.errors import ChartError, UsageError
 from clara_wf.model.files import write_atomically
 from clara_wf.model.payload import job_id as checked_job_id
 from clara_wf.model.plan import Plan
@@ -181,14 +181,17 @@ def _export(wishes: _Wishes) -> _Export:
     rendered = render(chart, request.release, job_values(chart, request), namespace=wishes.namespace)
     plan = read_plan(rendered, chart)
     check_server(plan)
-    objects = [manifest for manifest in rendered if not manifest.is_hook]
-    for manifest in objects:
-        _own(manifest.body["metadata"])
+    objects = [
+        replace(manifest, body=_owned(manifest.body, f"{chart / manifest.source}: {manifest.kind} {manifest.name}"))
+        for manifest in rendered
+        if not manifest.is_hook
+    ]
     # What is claimed is made before who claims it.
     objects.sort(key=lambda manifest: (manifest.kind == "Job", manifest.kind != "PersistentVolume", manifest.kind))
-    job = objects[-1].body["spec"]["template"]
-    _own(job["metadata"])
-    context = job["spec"].get("securityContext") or {}
+    job = objects[-1]
+    template = _owned(job.body["spec"]["template"], f"{chart / job.source}: spec.template")
+    objects[-1] = replace(job, body={**job.body, "spec": {**job.body["spec"], "template": template}})
+    context = template["spec"].get("securityContext") or {}
     return _Export(
         plan=plan,
         objects=tuple(objects),
@@ -198,8 +201,13 @@ def _export(wishes: _Wishes) -> _Export:
     )
 
 
-def _own(metadata: dict[str, Any]) -> None:
-    metadata["labels"][_MANAGER] = "clara-wf"
+def _owned(body: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return an object whose labels say who looks after it; one of a chart of one's own may have none before."""
+    metadata = body.get("metadata") or {}
+    labels = (metadata.get("labels") or {}) if isinstance(metadata, dict) else None
+    if not isinstance(labels, dict):
+        raise ChartError(f"{where}: metadata.labels is no mapping")
+    return {**body, "metadata": {**metadata, "labels": {**labels, _MANAGER: "clara-wf"}}}
 
 
 def _folder(option: str, text: str) -> Path:

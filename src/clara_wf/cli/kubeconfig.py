@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clara_wf.cli.workspace import home_folder
 from clara_wf.model.errors import LackError
 
 if TYPE_CHECKING:
@@ -21,9 +22,30 @@ _LISTS = {"clusters": "cluster", "contexts": "context", "users": "user"}
 
 
 def kubeconfig_files() -> list[Path]:
-    """Return the files that KUBECONFIG, or its absence, means: those that are there, as kubectl has it."""
-    named = [Path(text).expanduser() for text in os.environ.get(VARIABLE, "").split(os.pathsep) if text]
-    return [path for path in named or [Path.home() / ".kube" / "config"] if path.exists()]
+    """Return the files that KUBECONFIG, or its absence, means: those that are there, as kubectl has it.
+
+    Raises
+    ------
+    LackError
+        The home folder that one of them lies in is not known.
+    """
+    named = [_expanded(text) for text in os.environ.get(VARIABLE, "").split(os.pathsep) if text]
+    return [path for path in named or _usual() if path.exists()]
+
+
+def _expanded(text: str) -> Path:
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as exc:
+        raise unreadable(f"{text}: that home folder is not known") from exc
+
+
+def _usual() -> list[Path]:
+    """Return where the file lies if nobody says so; a user without a home folder, as in many a pod, has none."""
+    try:
+        return [home_folder() / ".kube" / "config"]
+    except LackError:
+        return []
 
 
 def read_kubeconfig() -> SingleConfig:

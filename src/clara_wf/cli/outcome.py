@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import stat
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -113,6 +114,8 @@ def _records(folder: Path) -> Iterator[tuple[Path, VolumeRecord]]:
     from clara_wf.imaging.record import read_record
 
     for header in sorted(folder.glob("*.mhd")):
+        if not _is_plain(header):
+            continue
         with contextlib.suppress(VolumeError):
             record = read_record(header)
             if record is not None:
@@ -236,11 +239,18 @@ def _show_volumes(outcome: Outcome) -> None:
 
 def _read_summary(file: Path) -> Mapping[str, Any]:
     """Read what a stage said of its input; nothing if it said nothing."""
-    try:
-        content: Mapping[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not _is_plain(file):
         return {}
+    content: Mapping[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     return content
+
+
+def _is_plain(path: Path) -> bool:
+    """Whether there is a file. A stage may leave a pipe, for which a reader would wait, or a link to who knows what."""
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except FileNotFoundError:
+        return False
 
 
 def _of_reader(summary: Mapping[str, Any]) -> tuple[list[Read], list[Skipped]]:

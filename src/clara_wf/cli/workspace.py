@@ -10,8 +10,9 @@ from typing import Annotated
 import typer
 
 from clara_wf.chart.workspace import VARIABLE, Workspace, find_workspace, init_workspace
+from clara_wf.model.errors import LackError
 
-__all__ = ["VARIABLE", "Places", "init", "places"]
+__all__ = ["VARIABLE", "Places", "home_folder", "init", "places"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +51,22 @@ def places() -> Places:
     workspace = find_workspace()
     if workspace.editable:
         return Places(workspace=workspace, data=workspace.root)
-    home = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    home = os.environ.get("XDG_DATA_HOME") or home_folder() / ".local" / "share"
     return Places(workspace=workspace, data=Path(home) / "clara-wf")
+
+
+def home_folder() -> Path:
+    """Return the user's own folder.
+
+    Raises
+    ------
+    LackError
+        There is none: HOME is not set, and the system does not know the user. So it often is in containers.
+    """
+    try:
+        return Path.home()
+    except RuntimeError as exc:
+        raise LackError("this user has no home folder", remedy="Name one by HOME") from exc
 
 
 def init(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from clara_wf.model.errors import ClaraError, UsageError
 #: The label of an image that holds its recipe's digest.
 DIGEST_LABEL = "clara-wf.recipe-digest"
 #: Goes up when the same recipe is made into another image.
-_FORMAT = 1
+_FORMAT = 2
 #: Files of a recipe's folder: what it is, and the packages with their hashes.
 DOCKERFILE, LOCK = "Dockerfile", "requirements.lock"
 #: The folders that a Dockerfile copies from, beside its own files.
@@ -59,12 +60,11 @@ class Recipe:
             "dockerfile": self.dockerfile,
             "packages": self.packages.digest if self.packages else None,
             "version": clara_wf.__version__,
-            **{part: {place: _sha256(file) for place, file in files.items()} for part, files in self._parts()},
+            SOURCE_PART: {place: _sha256(file) for place, file in self.source.items()},
+            # The right to run a file goes with it into the image.
+            "own": {place: [_sha256(file), _is_executable(file)] for place, file in self.own.items()},
         }
         return f"sha256:{hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()}"
-
-    def _parts(self) -> tuple[tuple[str, Mapping[str, Path]], ...]:
-        return (SOURCE_PART, self.source), ("own", self.own)
 
 
 def read_recipe(folder: Path, *, common: Path | None = None, lock: Path | None = None) -> Recipe:
@@ -158,6 +158,10 @@ def _own(folder: Path) -> dict[str, Path]:
 
 def _is_hidden(place: Path) -> bool:
     return any(part.startswith(".") or part == "__pycache__" for part in place.parts)
+
+
+def _is_executable(file: Path) -> bool:
+    return bool(file.stat().st_mode & stat.S_IXUSR)
 
 
 def _sha256(file: Path) -> str:

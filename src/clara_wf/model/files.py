@@ -26,7 +26,8 @@ def replacing(path: Path) -> Iterator[Path]:
     OSError
         The folder is not there, not writable, or the disk is full.
     """
-    temporary = _new_file(path)
+    temporary, handle = _new_file(path)
+    os.close(handle)
     try:
         yield temporary
         fsync(temporary)
@@ -46,15 +47,20 @@ def write_atomically(path: Path, data: bytes | str) -> None:
 def create_atomically(path: Path, data: str) -> bool:
     """Write a small file unless one is there; of many writers exactly one succeeds. Return whether it was this one.
 
+    Others may write to the folder, and put a link in the place of the unfinished file: it is written to as it was
+    opened, never by its name.
+
     Raises
     ------
     OSError
         The folder is not there, not writable, or the disk is full.
     """
-    temporary = _new_file(path)
+    temporary, handle = _new_file(path)
     try:
-        temporary.write_text(data, encoding="utf-8")
-        fsync(temporary)
+        with os.fdopen(handle, "wb") as file:
+            file.write(data.encode())
+            file.flush()
+            os.fsync(handle)
         _link(temporary, path)
     except FileExistsError:
         return False
@@ -67,7 +73,7 @@ def create_atomically(path: Path, data: str) -> bool:
 def _link(temporary: Path, path: Path) -> None:
     """Give a finished file its name, unless the name is taken (`FileExistsError`)."""
     try:
-        os.link(temporary, path)
+        os.link(temporary, path, follow_symlinks=False)
     except OSError as exc:
         if exc.errno not in _NO_LINKS:
             raise
@@ -78,14 +84,13 @@ def _link(temporary: Path, path: Path) -> None:
         temporary.replace(path)
 
 
-def _new_file(path: Path) -> Path:
-    """Make an empty unfinished file beside a path, of the same suffix.
+def _new_file(path: Path) -> tuple[Path, int]:
+    """Make an empty unfinished file beside a path, of the same suffix; return it, open for writing.
 
     As `tempfile` does, but with the permissions of a common file, and at no cost to a stage's start.
     """
     temporary = path.parent / f"{UNFINISHED}{os.urandom(8).hex()}{path.suffix}"
-    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666))
-    return temporary
+    return temporary, os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666)
 
 
 @contextlib.contextmanager

@@ -90,7 +90,8 @@ def _send(context: StageContext) -> None:
     folders = [folder for folder in options.folder if (payload / folder).is_dir()]
     for number, folder in enumerate(folders):
         context.progress(number / len(folders), "sending")
-        moved += send(payload / folder, f"{options.url}/{folder}", options.endpoint)
+        # Stages write there, and must not have this container's own files sent: the keys are in its environment.
+        moved += send(payload / folder, f"{options.url}/{folder}", options.endpoint, within=payload)
     context.log.info("sent %d files, %.1f MB", moved.files, moved.size / 1e6)
 
 
@@ -102,7 +103,7 @@ def cleanup(context: StageContext, delivery: Delivery) -> None:
         untrue = [] if delivery.done else [path.name for path in (payload / "locks").glob("*.lock") if _is_good(path)]
         for folder in _SHARED:
             if (payload / folder).is_dir():
-                send(payload / folder, f"{options.url}/{folder}", options.endpoint, skip=untrue)
+                send(payload / folder, f"{options.url}/{folder}", options.endpoint, skip=untrue, within=payload)
 
 
 def _is_good(path: Path) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -83,7 +84,7 @@ class StageOutput:
         self._left -= len(line) + 1
         try:
             if self._file is None:
-                self._file = self._path.open("wb", buffering=0)
+                self._file = self._open()
             self._file.write(line + b"\n")
         except OSError as fault:
             self._left = 0
@@ -91,6 +92,17 @@ class StageOutput:
             return
         if self._left <= 0:
             yield self._warning(f"wrote too much to standard output: the rest is not kept ({self._path.name})")
+
+    def _open(self) -> BinaryIO:
+        """Make the file.
+
+        Stages write to its folder, and we may be somebody with more rights: a link that lies there under its name
+        would lead us to a file that is none of theirs, a pipe would hold us up. So what lies there is removed, and only
+        a file that is new is written to.
+        """
+        self._path.unlink(missing_ok=True)
+        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+        return os.fdopen(os.open(self._path, flags, 0o666), "wb", buffering=0)
 
     def _warning(self, message: str) -> StageLogged:
         return StageLogged(stage=self._stage, level="WARNING", message=message)

@@ -8,6 +8,7 @@ stage are translated accordingly, so that a stage is told only paths that are th
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from pathlib import Path, PurePosixPath
 
@@ -46,9 +47,27 @@ def lock_path(stage: StagePlan) -> Path:
 
 
 def output_folder(stage: StagePlan) -> Path:
-    """Return the folder of OUTPUTS, also where that names a file."""
+    """Return the folder of OUTPUTS, also where that names a file.
+
+    A link inside a mounted folder may be a stage's own, and is no folder.
+    """
     found = contract_path(stage, "OUTPUTS")
-    return found if found.is_dir() or not found.suffix else found.parent
+    is_folder = planted_link(stage, found) is None and os.path.isdir(found)  # noqa: PTH112 - never raises
+    return found if is_folder or not found.suffix else found.parent
+
+
+def planted_link(stage: StagePlan, path: Path) -> Path | None:
+    """Return the first link on the way from a mounted folder to a path in it: a stage may have put it there.
+
+    Links on the way to a mounted folder, and in its own place, are those of whoever laid out the payload.
+    """
+    hosts = [mount.host for mount in stage.mounts if path.is_relative_to(mount.host)]
+    place = max(hosts, key=lambda host: len(host.parts), default=path)
+    for part in path.relative_to(place).parts:
+        place /= part
+        if os.path.islink(place):  # noqa: PTH114 - never raises
+            return place
+    return None
 
 
 class StagePaths:

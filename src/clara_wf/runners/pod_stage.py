@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -69,7 +70,7 @@ class PodStage:
     def is_unseen(self) -> bool:
         """Whether it logs as ours do, and its log file is not where it should be seen."""
         log = self._plan.folder("LOGNAME")
-        return self._output.has_spoken and log is not None and not log.exists()
+        return self._output.has_spoken and log is not None and not os.path.lexists(log)
 
     def read_log(self, cluster: Cluster, pod: str) -> Iterator[Event]:
         """Read what it wrote since the last time; of an ended stage, once more.
@@ -109,7 +110,7 @@ class PodStage:
 
         A folder that machines share by a network shows what another has written there a while later.
         """
-        if self.view.exit_code != 0 or (self._lock.exists() and is_filled(self._plan)):
+        if self.view.exit_code != 0 or (os.path.lexists(self._lock) and is_filled(self._plan)):
             return False
         moment = time.monotonic()
         self._late_since = self._late_since or moment
@@ -127,7 +128,7 @@ class PodStage:
 
     def take_for_working(self) -> Iterator[Event]:
         """Say that a stage works that does not say so itself, as soon as it has what it waits for."""
-        ready = self._awaited is None or self._awaited.exists()
+        ready = self._awaited is None or os.path.lexists(self._awaited)
         if self.view.phase is Phase.RUNNING and ready and self._working is None and not self._output.has_spoken:
             self._working = time.monotonic()
             yield StageWorking(stage=self.name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -105,7 +106,7 @@ class Supervised:
         """Look at clocks, memory and log; end the stage if it must not go on."""
         if self._child is None:
             return
-        if self._ready is None and (self._awaited is None or self._awaited.exists()):
+        if self._ready is None and (self._awaited is None or os.path.lexists(self._awaited)):
             self._ready = moment
         if self._ready is not None and self._working is None and not self._output.has_spoken:
             # No stage of ours, or one that is still preparing itself.
@@ -131,7 +132,7 @@ class Supervised:
     def _check_log(self) -> None:
         if self._log is not None:
             with contextlib.suppress(OSError):
-                size = self._log.stat().st_size
+                size = self._log.lstat().st_size  # where a link of a stage leads is nothing to ask
                 if size > self._limits.log_bytes:
                     limit = self._limits.log_bytes / 1024**2
                     self.end(f"its log {self._log.name} grew past {limit:g} MiB")

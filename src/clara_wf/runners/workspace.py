@@ -16,7 +16,7 @@ from clara_wf.model.files import UNFINISHED
 from clara_wf.model.locks import Lock, now
 from clara_wf.model.payload import Payload
 from clara_wf.model.plan import Plan, StagePlan
-from clara_wf.runners.paths import contract_path, lock_path, output_folder
+from clara_wf.runners.paths import contract_path, lock_path, output_folder, planted_link
 
 
 class Layout(Protocol):
@@ -91,21 +91,20 @@ class Workspace:
         if (log := stage.folder("LOGNAME")) is not None and log.is_relative_to(self._plan.payload):
             stale.append(log)
         for path in stale:
-            path.unlink(missing_ok=True)
+            _remove(path)
         output = output_folder(stage)
+        if (link := planted_link(stage, output)) is not None and is_ours(self._plan, link.parent):
+            link.unlink()
         if output.is_dir() and is_ours(self._plan, output):
             for entry in output.iterdir():
-                if entry.is_dir() and not entry.is_symlink():
-                    shutil.rmtree(entry)
-                else:
-                    entry.unlink()
+                _remove(entry)
 
     def _declare_complete(self) -> None:
         """Say by the input lock that the payload is complete. An earlier run's is replaced."""
         first = self._plan.stages[0]
         if first.variable("INPUTLOCK"):
             path = contract_path(first, "LOCKDIR", "INPUTLOCK")
-            path.unlink(missing_ok=True)
+            _remove(path)
             Lock(stage=path.stem, state="completed", ended=now()).write(path)
 
     def close(self) -> None:
@@ -113,6 +112,14 @@ class Workspace:
         if self.handle >= 0:
             os.close(self.handle)
             self.handle = -1
+
+
+def _remove(path: Path) -> None:
+    """Remove what an earlier run has left at a path, whatever that is; a link goes, and not what it leads to."""
+    if not path.is_symlink() and path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def is_ours(plan: Plan, folder: Path) -> bool:
