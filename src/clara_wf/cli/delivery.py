@@ -224,6 +224,9 @@ def remove(folder: Path) -> None:
     OSError
         It cannot be removed.
     """
+    if folder.is_symlink():
+        folder.unlink()
+        return
     _make_removable(folder)
     shutil.rmtree(folder)
 

@@ -283,7 +283,7 @@ class KubernetesRun:
         if speaking and not self._cancels:
             return
         over = self._is_over(seen)
-        if over and self._store is not None:
+        if over and self._store is not None and not self._fetched:
             yield from self._fetch()
         for stage in self._living():
             yield from self._judged(stage, seen, over=over)
