@@ -124,7 +124,16 @@ def test_code_passes_its_own_test_at_once(
         create_stage(workspace, "3d-filter", code=True)
 
 
-@pytest.mark.parametrize("name", ["", "A", "a_b", "-a", "a-", "a.b", "a/b", "../x", "a" * 64, "template", "ä", "a\n"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("", "A", "a_b", "-a", "a-", "a.b", "a/b", "../x", "a" * 64, "ä", "a\n"),
+        # What YAML reads as numbers, truth values and nothing.
+        *("1e3", "0x10", "123", "2026-11-26", "y", "n", "yes", "no", "on", "off", "true", "false", "null"),
+        # What has a meaning in the chart.
+        *("template", "input", "stage-in", "stage-out"),
+    ],
+)
 def test_names_that_cannot_be(name: str, workspace: Workspace) -> None:
     before = tree(workspace.root)
     with pytest.raises(UsageError, match="cannot name a stage") as caught:
@@ -189,6 +198,86 @@ def test_values_that_end_with_another_key_are_refused(workspace: Workspace) -> N
     before = tree(workspace.root)
     with pytest.raises(ChartError, match="`stages:` must be the last key"):
         create_stage(workspace, "mine")
+    assert tree(workspace.root) == before
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+@pytest.mark.parametrize("last", [True, False], ids=["last line ended", "last line open"])
+def test_line_ends_stay_as_they_are(end: bytes, last: bool, workspace: Workspace) -> None:
+    file = workspace.chart / "values.yaml"
+    before = file.read_bytes().replace(b"\n", end)
+    before = before if last else before.removesuffix(end)
+    file.write_bytes(before)
+    create_stage(workspace, "mine")
+    after = file.read_bytes()
+    assert after.startswith(before)
+    assert after.count(end) == after.count(b"\n")
+    assert read_catalog(workspace.chart).stage("mine")
+    delete_stage(workspace, "mine")
+    assert file.read_bytes() == before + (b"" if last else end)
+
+
+def test_values_keep_their_permissions(workspace: Workspace) -> None:
+    file = workspace.chart / "values.yaml"
+    file.chmod(0o600)
+    create_stage(workspace, "mine")
+    assert file.stat().st_mode & 0o777 == 0o600
+    delete_stage(workspace, "mine")
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_values_of_a_whole_site_are_changed_where_they_are(workspace: Workspace, tmp_path: Path) -> None:
+    file = workspace.chart / "values.yaml"
+    site = file.rename(tmp_path / "site.yaml")
+    before = site.read_bytes()
+    file.symlink_to(os.path.relpath(site, file.parent))
+    create_stage(workspace, "mine")
+    assert file.is_symlink()
+    assert b"##BEGIN_mine##" in site.read_bytes()
+    delete_stage(workspace, "mine")
+    assert file.is_symlink()
+    assert site.read_bytes() == before
+
+
+def test_templates_that_are_shared_by_a_link_stay(workspace: Workspace, tmp_path: Path) -> None:
+    create_stage(workspace, "mine")
+    folder = workspace.chart / "templates/stages/mine"
+    shared = folder.rename(tmp_path / "shared")
+    folder.symlink_to(shared)
+    before = tree(shared)
+    assert delete_stage(workspace, "mine").shared == shared
+    assert tree(shared) == before
+    assert not os.path.lexists(folder)
+
+
+def test_links_among_the_templates_go_alone(workspace: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared/theirs.yaml").write_text("theirs")
+    create_stage(workspace, "mine")
+    folder = workspace.chart / "templates/stages/mine"
+    (folder / "folder").symlink_to(tmp_path / "shared")
+    (folder / "file.yaml").symlink_to(tmp_path / "shared/theirs.yaml")
+    (folder / "nowhere.yaml").symlink_to(tmp_path / "nowhere")
+    assert delete_stage(workspace, "mine").shared is None
+    assert tree(tmp_path / "shared") == {"theirs.yaml": b"theirs"}
+    assert not folder.exists()
+
+
+def test_a_link_that_leads_nowhere_is_not_written_through(workspace: Workspace, tmp_path: Path) -> None:
+    link = workspace.chart / "templates/stages/mine"
+    link.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(UsageError, match=f"{link} is there already"):
+        create_stage(workspace, "mine")
+
+
+@pytest.mark.parametrize("file", ["templates/stages/template/_volume.yaml", "_stage_values.yaml", "values.yaml"])
+def test_a_file_that_is_no_utf_8_is_named(file: str, workspace: Workspace) -> None:
+    path = workspace.chart / file
+    path.write_bytes(b"# one\n# caf\xe9\n" + path.read_bytes())
+    before = tree(workspace.root)
+    with pytest.raises(ChartError, match=str(path)) as caught:
+        create_stage(workspace, "mine")
+    assert len(str(caught.value).splitlines()) == 1
     assert tree(workspace.root) == before
 
 

@@ -322,6 +322,18 @@ def test_a_read_only_claim_makes_every_mount_read_only(chart: Path, helm: Helm, 
             "the lock name 'recon.lock' of an earlier stage",
         ),
         (
+            {"stages": {"recon": {"lockName": "input.lock"}}, "workflow": {"id": "recon-ai"}},
+            "'recon' has the lock name 'input.lock', which says that the payload is complete",
+        ),
+        (
+            {"stages": {"ai-vnet": {"inputLock": "/app/locks/recon.lock"}}, "workflow": {"id": "recon-ai"}},
+            "'recon' has the lock name 'recon.lock', which says that the payload is complete",
+        ),
+        (
+            {"workflows": {"recon-ai": {"waitLocks": ["input.lock", ""]}}, "workflow": {"id": "recon-ai"}},
+            "'recon' would wait for ever for 'input.lock'",
+        ),
+        (
             {"workflows": {"ai-only": {"aliases": ["ct"]}}, "workflow": {"id": "ct"}},
             "'ct' means more than one workflow: ai-only, ct-ai",
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,60 @@ def test_elsewhere_the_charts_of_the_package_serve(tmp_path: Path) -> None:
     found = find_workspace(tmp_path, {})
     assert found.chart == shipped_charts() / "clara-workflow"
     assert read_catalog(found.chart).workflow("ai").name == "liver-seg"
+
+
+#: Nobody's here.
+STRANGER = 54321
+as_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can give files to another user")
+
+
+@as_root
+@pytest.mark.parametrize("part", ["charts", "charts/clara-workflow", "charts/clara-workflow/Chart.yaml", "images"])
+def test_a_stranger_s_workspace_is_not_come_upon_but_may_be_named(workspace: Workspace, part: str) -> None:
+    workspace.images.mkdir(exist_ok=True)
+    os.chown(workspace.root / part, STRANGER, STRANGER)
+    (workspace.root / "a").mkdir()
+    with pytest.raises(UsageError) as caught:
+        find_workspace(workspace.root / "a", {})
+    assert str(caught.value) == (
+        f"the workspace {workspace.root} belongs to another user. "
+        "If you mean it, say so by --workspace or CLARA_WF_WORKSPACE"
+    )
+    assert find_workspace(workspace.root / "a", {"CLARA_WF_WORKSPACE": str(workspace.root)}) == workspace
+
+
+@as_root
+@pytest.mark.parametrize("part", ["charts", "charts/clara-workflow", "charts/clara-workflow/Chart.yaml"])
+def test_a_stranger_s_link_to_what_is_trusted_is_a_stranger_s(workspace: Workspace, part: str) -> None:
+    (workspace.root / part).rename(workspace.root / "away")
+    (workspace.root / part).symlink_to(workspace.root / "away")
+    assert find_workspace(workspace.root, {}) == workspace
+    os.chown(workspace.root / part, STRANGER, STRANGER, follow_symlinks=False)
+    with pytest.raises(UsageError, match="belongs to another user"):
+        find_workspace(workspace.root, {})
+
+
+@as_root
+def test_under_sudo_the_user_s_own_workspace_is_found(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.chown(workspace.chart / "Chart.yaml", STRANGER, STRANGER)
+    monkeypatch.setenv("SUDO_UID", str(STRANGER))
+    assert find_workspace(workspace.root, {}) == workspace
+    for other in (str(STRANGER + 1), "", "nonsense"):
+        monkeypatch.setenv("SUDO_UID", other)
+        with pytest.raises(UsageError, match="belongs to another user"):
+            find_workspace(workspace.root, {})
+
+
+@as_root
+def test_another_user_uses_the_system_s_workspace(workspace: Workspace) -> None:
+    for folder in workspace.root.parents:
+        if folder != Path("/"):
+            folder.chmod(folder.stat().st_mode | 0o011)
+    os.setresuid(STRANGER, STRANGER, 0)
+    try:
+        assert find_workspace(workspace.root, {}) == workspace
+    finally:
+        os.setresuid(0, 0, 0)
 
 
 def test_init_makes_an_editable_copy(tmp_path: Path, helm: Helm) -> None:

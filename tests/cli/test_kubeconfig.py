@@ -186,7 +186,7 @@ def test_a_user_without_a_home_folder_has_no_kubeconfig() -> None:
 def test_a_user_without_a_home_folder_is_told_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(LackError, match=r"this user has no home folder\. Name one by HOME"):
         cache_folder()
-    monkeypatch.setattr(workspace, "find_workspace", lambda: Workspace(root=tmp_path, editable=False))
+    monkeypatch.setattr(workspace, "find_workspace", lambda **_: Workspace(root=tmp_path, editable=False))
     with pytest.raises(LackError, match=r"this user has no home folder\. Name one by HOME"):
         workspace.places()
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))

@@ -153,6 +153,16 @@ def test_init_makes_a_workspace_to_edit(clara: Program, tmp_path: Path) -> None:
     assert "is not empty" in again.err
 
 
+def test_a_folder_whose_name_is_no_utf_8_is_spelled_out(clara: Program, tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    made = clara("init", folder, PYTHONIOENCODING="utf-8:strict")
+    assert (made.code, made.err) == (0, "")
+    assert made.out.splitlines()[0] == f"Workspace is created at: {tmp_path}/caf\\udce9"
+    again = clara("init", folder, PYTHONIOENCODING="ascii:strict")
+    assert again.code == 2
+    assert again.err == f"error: {tmp_path}/caf\\udce9 is not empty. Give the name of a new folder.\n"
+
+
 def test_ctrl_c_cancels_the_job_and_leaves_nobody(clara: Program, tmp_path: Path) -> None:
     assert clara("cs", "sleeper", "--code").code == 0
     module = clara.workspace / "images/sleeper/stage_sleeper.py"

@@ -61,6 +61,9 @@ def test_an_image_is_taken_over(clara: Program) -> None:
     [
         (("cs", "template"), "'template' cannot name a stage"),
         (("cs", "My_Stage"), "'My_Stage' cannot name a stage"),
+        (("cs", "input"), "Its lock would be input.lock, which says that the payload is complete"),
+        (("cs", "no"), "'no' cannot name a stage. YAML takes it for a truth value"),
+        (("cs", "1e3"), "'1e3' cannot name a stage. YAML takes it for a number"),
         (("cs", "../evil"), "'../evil' cannot name a stage"),
         (("cs", "recon"), "stage 'recon' is there already"),
         (("cs", "x", "--image", "no tag"), "'no tag' is no image"),
@@ -74,6 +77,70 @@ def test_wrong_use_gets_one_line_and_exit_2(clara: Program, arguments: tuple[str
     assert says in ended.err
     assert len(ended.err.splitlines()) == 1
     assert ended.out == ""
+
+
+def test_shared_templates_are_said_to_stay(clara: Program, tmp_path: Path) -> None:
+    assert clara("cs", "mine").code == 0
+    folder = clara.workspace / "charts/clara-workflow/templates/stages/mine"
+    shared = folder.rename(tmp_path / "shared")
+    folder.symlink_to(shared)
+    ended = clara("ds", "mine")
+    assert f"Its templates were a link; what they are stays at: {shared}" in ended.out
+    assert {file.name for file in shared.iterdir()} == {"container.yaml", "volume.yaml"}
+
+
+def test_a_text_that_is_no_utf_8_gets_one_line(clara: Program) -> None:
+    template = clara.workspace / "charts/clara-workflow/templates/stages/template/_container.yaml"
+    template.write_bytes(template.read_bytes() + b"# caf\xe9\n")
+    ended = clara("cs", "mine")
+    assert ended.code == 1
+    assert len(ended.err.splitlines()) == 1
+    assert f"{template}:" in ended.err
+
+
+def _cut_off(clara: Program) -> None:
+    """End `cs mine` by force before its change stands."""
+    hook = """
+import os, sys
+def die(event, arguments):
+    if event == "os.remove" and str(arguments[0]).endswith("undo.json"):
+        os._exit(9)
+sys.addaudithook(die)
+from clara_wf.cli.app import main
+sys.argv[1:] = ["cs", "mine"]
+main()
+"""
+    killed = subprocess.run([sys.executable, "-c", hook], env=clara.environment(), check=False)
+    assert killed.returncode == 9
+
+
+def test_an_edit_that_was_cut_off_is_undone_by_the_next_command_with_a_remark(clara: Program) -> None:
+    values = clara.workspace / "charts/clara-workflow/values.yaml"
+    before = values.read_bytes()
+    _cut_off(clara)
+    assert values.read_bytes() != before
+    ended = clara("ls", "--json")
+    assert ended.code == 0
+    assert len(json.loads(ended.out)) == 5
+    assert len(ended.err.splitlines()) == 1
+    assert f"An edit of {clara.workspace} that was cut off is undone: charts/clara-workflow/values.yaml, " in ended.err
+    assert values.read_bytes() == before
+    assert clara("ls").err == ""
+
+
+def test_the_next_command_does_not_undo_what_was_written_by_hand(clara: Program) -> None:
+    values = clara.workspace / "charts/clara-workflow/values.yaml"
+    _cut_off(clara)
+    values.write_text(values.read_text() + "# by hand\n")
+    written = values.read_bytes()
+    ended = clara("ls")
+    assert ended.code == 1
+    assert len(ended.err.splitlines()) == 1
+    assert f"{values} was changed by hand" in ended.err
+    # Tab says nothing.
+    tab = clara(_CLARA_WF_COMPLETE="complete_bash", COMP_WORDS="clara-wf model test ", COMP_CWORD="3")
+    assert (tab.out.strip(), tab.err) == ("", "")
+    assert values.read_bytes() == written
 
 
 def test_a_stage_in_a_workflow_runs_what_its_module_says(clara: Program, tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from triton_server import LOCK
 
-from clara_wf.model.errors import LackError
-from clara_wf.trtis.environment import find_interpreter, is_prepared, prepare
+from clara_wf.model.errors import LackError, UsageError
+from clara_wf.trtis.environment import _clear, find_interpreter, is_prepared, prepare
 
 
 def versions(lock: Path) -> dict[str, str]:
@@ -53,6 +53,7 @@ def test_an_interrupted_one_is_begun_again_and_another_lock_file_is_taken_up(tmp
     folder, lock = tmp_path / "environment", tmp_path / "lock"
     (folder / "bin").mkdir(parents=True)
     (folder / "bin/left-over").touch()
+    (folder / "pyvenv.cfg").touch()
     shutil.copy(LOCK, lock)
     said: list[str] = []
     prepare(folder, lock, say=said.append)
@@ -77,6 +78,36 @@ def test_without_an_index_pip_s_reason_is_passed_on_but_no_address(tmp_path, mon
     assert "secret" not in str(caught.value)
     assert "127.0.0.1" not in str(caught.value)
     assert not is_prepared(tmp_path / "environment", LOCK, find_interpreter())
+
+
+def test_what_lies_behind_a_link_is_left_alone(tmp_path):
+    disk, folder = tmp_path / "disk", tmp_path / "environment"
+    disk.mkdir()
+    for name in ("mine", "pyvenv.cfg", "trtis.lock"):
+        (disk / name).touch()
+    folder.symlink_to(disk)
+    with pytest.raises(UsageError) as caught:
+        prepare(folder, LOCK)
+    assert str(caught.value) == f"{folder} is a link: remove it, or make the folder above it the link"
+    assert {path.name for path in disk.iterdir()} == {"mine", "pyvenv.cfg", "trtis.lock"}
+
+
+def test_what_is_no_environment_is_left_alone(tmp_path):
+    (tmp_path / "mine").touch()
+    with pytest.raises(UsageError, match=r"holds something else than an environment\. Move it away"):
+        prepare(tmp_path, LOCK)
+    assert (tmp_path / "mine").exists()
+    with pytest.raises(UsageError, match="is no folder"):
+        prepare(tmp_path / "mine", LOCK)
+
+
+def test_an_interrupted_environment_is_cleared_and_stays_known_as_one(tmp_path):
+    (tmp_path / "lib/deep").mkdir(parents=True)
+    (tmp_path / "away").symlink_to("/")
+    (tmp_path / "pyvenv.cfg").touch()
+    (tmp_path / "trtis.lock").touch()
+    _clear(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["pyvenv.cfg"]
 
 
 def test_a_hash_that_is_another_is_refused(tmp_path):

@@ -71,6 +71,13 @@ The stages of the workflow, and all arithmetic over their indices. Renders YAML 
 {{- include "clara-workflow.checkLength" (list $where "args" $workflow.args $count) -}}
 {{- $last := sub $count 1 | int -}}
 {{- $locks := list "" -}}
+{{- /* Whoever waits for a lock of the payload would not see who made it. */ -}}
+{{- $payloadLocks := list -}}
+{{- range $workflow.stages -}}
+  {{- with index ($.Values.stages | default dict) . -}}
+    {{- $payloadLocks = append $payloadLocks (base .inputLock) -}}
+  {{- end -}}
+{{- end -}}
 {{- $stages := list -}}
 {{- range $index, $stage := $workflow.stages -}}
   {{- $values := index ($.Values.stages | default dict) $stage -}}
@@ -79,6 +86,9 @@ The stages of the workflow, and all arithmetic over their indices. Renders YAML 
   {{- end -}}
   {{- if has $values.lockName $locks -}}
     {{- fail (printf "%s.stages: '%s' has the lock name '%s' of an earlier stage" $where $stage $values.lockName) -}}
+  {{- end -}}
+  {{- if has $values.lockName $payloadLocks -}}
+    {{- fail (printf "%s.stages: '%s' has the lock name '%s', which says that the payload is complete (inputLock)" $where $stage $values.lockName) -}}
   {{- end -}}
   {{- $waitLock := index $workflow.waitLocks $index -}}
   {{- if not (has $waitLock $locks) -}}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,9 +19,20 @@ from clara_wf.model.errors import ChartError, UsageError
 PLACEHOLDER = "__stage__"
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+#: Of such names, those that YAML takes for a number or a date: 12, 1e3, 0x10, 2026-11-26.
+_NUMBER = re.compile(r"[0-9][-0-9]*|[0-9]+e-?[0-9]+|0[box][0-9a-f]+")
 _IMAGE = re.compile(r"(?P<repository>[\w.-]+(:\d+)?(/[\w.-]+)*(@sha256)?):(?P<tag>[\w.-]+)")
 _TEMPLATES = Path("charts/clara-workflow/templates/stages")
 _VALUES = Path("charts/clara-workflow/values.yaml")
+#: What YAML 1.1, which Helm reads, takes for a boolean or for nothing: no key of a mapping can be called so.
+_YAML_WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}
+_TAKEN = {
+    "template": "The chart keeps its own templates there.",
+    # The stage after it would start before it has worked.
+    "input": "Its lock would be input.lock, which says that the payload is complete.",
+    "stage-in": "So the container is called that fetches a payload from a bucket.",
+    "stage-out": "So the container is called that brings a payload to a bucket.",
+} | dict.fromkeys(_YAML_WORDS, "YAML takes it for a truth value or for nothing.")
 _LAST_KEY = "`stages:` must be the last key of the file, and each block must lie between its own marks."
 
 
@@ -32,6 +44,7 @@ class StageEdit:
     templates: Path  # its folder of templates, absolute
     values: Path  # values.yaml, absolute
     code: Path | None = None  # its folder below images/, absolute; None without code
+    shared: Path | None = None  # where its folder of templates led to, if that was a link that was removed
 
 
 def create_stage(workspace: Workspace, name: str, *, image: str | None = None, code: bool = False) -> StageEdit:
@@ -42,7 +55,7 @@ def create_stage(workspace: Workspace, name: str, *, image: str | None = None, c
     workspace : Workspace
         Where.
     name : str
-        A DNS label of at most 63 characters.
+        A DNS label of at most 63 characters that YAML takes for a text.
     image : str, optional
         ``repository:tag``; None is ``clara-wf/<name>:0.1.0``.
     code : bool
@@ -62,7 +75,7 @@ def create_stage(workspace: Workspace, name: str, *, image: str | None = None, c
         changes: dict[Path, str | None] = {_VALUES: _with_block(workspace, name, image, code=code)}
         for source in sorted((workspace.root / _TEMPLATES / "template").glob("_*.yaml")):
             target = _TEMPLATES / name / source.name.removeprefix("_")
-            changes[target] = source.read_text(encoding="utf-8").replace(PLACEHOLDER, name)
+            changes[target] = _read(source).replace(PLACEHOLDER, name)
         if len(changes) == 1:
             raise ChartError(f"{workspace.root / _TEMPLATES / 'template'} has no templates to copy")
         if code:
@@ -73,6 +86,8 @@ def create_stage(workspace: Workspace, name: str, *, image: str | None = None, c
 
 def delete_stage(workspace: Workspace, name: str) -> StageEdit:
     """Remove a stage's templates and its block in `values.yaml`; code below `images/` is a person's work and stays.
+
+    Where the folder of templates, or anything in it, is a link, the link alone goes: others may share what it leads to.
 
     Raises
     ------
@@ -91,19 +106,22 @@ def delete_stage(workspace: Workspace, name: str) -> StageEdit:
             )
         changes: dict[Path, str | None] = {_VALUES: _without_block(workspace, name)}
         folder = workspace.root / _TEMPLATES / name
-        changes |= {file.relative_to(workspace.root): None for file in sorted(folder.rglob("*")) if file.is_file()}
+        files = [folder] if folder.is_symlink() else sorted(folder.rglob("*"))
+        changes |= {file.relative_to(workspace.root): None for file in files if file.is_symlink() or file.is_file()}
         result = _edit(workspace, name)
         change(workspace.root, changes)
     return result
 
 
 def _edit(workspace: Workspace, name: str) -> StageEdit:
+    templates = workspace.root / _TEMPLATES / name
     code = workspace.images / name
     return StageEdit(
         name=name,
-        templates=workspace.root / _TEMPLATES / name,
+        templates=templates,
         values=workspace.root / _VALUES,
         code=code if code.is_dir() else None,
+        shared=Path(os.path.realpath(templates)) if templates.is_symlink() else None,
     )
 
 
@@ -113,8 +131,12 @@ def _check_name(name: str) -> None:
             f"'{name}' cannot name a stage",
             remedy="A name has at most 63 lower-case letters, digits and inner dashes.",
         )
-    if name == "template":
-        raise UsageError("'template' cannot name a stage", remedy="The chart keeps its own templates there.")
+    if _NUMBER.fullmatch(name):
+        raise UsageError(
+            f"'{name}' cannot name a stage", remedy="YAML takes it for a number: let it have more letters."
+        )
+    if name in _TAKEN:
+        raise UsageError(f"'{name}' cannot name a stage", remedy=_TAKEN[name])
 
 
 def _check_editable(workspace: Workspace) -> None:
@@ -129,7 +151,7 @@ def _check_free(workspace: Workspace, name: str, *, code: bool) -> None:
     if name in {stage.name for stage in read_catalog(workspace.chart).stages}:
         raise UsageError(f"stage '{name}' is there already", remedy=f"Remove it by `clara-wf ds {name}`.")
     for folder in [workspace.root / _TEMPLATES / name, *([workspace.images / name] if code else [])]:
-        if folder.exists():
+        if os.path.lexists(folder):  # a link that leads nowhere too
             raise UsageError(f"{folder} is there already", remedy="Move it away, or take another name.")
 
 
@@ -144,16 +166,15 @@ def _with_block(workspace: Workspace, name: str, image: str | None, *, code: boo
         settings |= {"repository": f'"{parts["repository"]}"', "tag": f'"{parts["tag"]}"'}
     if code:
         settings["command"] = f'["python", "-m", "{module_name(name)}"]'
-    try:
-        block = template.read_text(encoding="utf-8").replace(PLACEHOLDER, name)
-        old = (workspace.root / _VALUES).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as exc:
-        raise ChartError(f"{template} or values.yaml cannot be read: {exc}") from exc
+    block = _read(template).replace("\r\n", "\n").replace(PLACEHOLDER, name)
+    old = _read(workspace.root / _VALUES)
     for key, value in settings.items():
         block, count = re.subn(rf"^(\s+{key}:).*$", rf"\1 {value}", block, count=1, flags=re.MULTILINE)
         if not count:
             raise ChartError(f"{template}: has no line '{key}:'")
-    new = old + ("" if old.endswith("\n") else "\n") + block.rstrip("\n") + "\n"
+    # The file's own line ends: most of its lines have them.
+    end = "\r\n" if old.count("\r\n") * 2 > old.count("\n") else "\n"
+    new = old + ("" if old.endswith("\n") else end) + (block.rstrip("\n") + "\n").replace("\n", end)
     _check_only_stage_differs(workspace, old, new, name)
     return new
 
@@ -161,9 +182,9 @@ def _with_block(workspace: Workspace, name: str, image: str | None, *, code: boo
 def _without_block(workspace: Workspace, name: str) -> str:
     """Return `values.yaml` without the stage's block."""
     file = workspace.root / _VALUES
-    old = file.read_text(encoding="utf-8")
+    old = _read(file)
     marked = re.compile(
-        rf"^[ \t]*##BEGIN_{re.escape(name)}##[ \t]*\n.*?^[ \t]*##END_{re.escape(name)}##[ \t]*(\n|\Z)",
+        rf"^[ \t]*##BEGIN_{re.escape(name)}##[ \t]*\r?\n.*?^[ \t]*##END_{re.escape(name)}##[ \t]*(\r?\n|\Z)",
         re.MULTILINE | re.DOTALL,
     )
     new, count = marked.subn("", old)
@@ -174,6 +195,17 @@ def _without_block(workspace: Workspace, name: str) -> str:
         )
     _check_only_stage_differs(workspace, new, old, name)
     return new
+
+
+def _read(file: Path) -> str:
+    """Read a file of the chart with its line ends as they are."""
+    try:
+        return file.read_bytes().decode()
+    except OSError as exc:
+        raise ChartError(f"{file} cannot be read: {exc.strerror}") from exc
+    except UnicodeDecodeError as exc:
+        line = exc.object[: exc.start].count(b"\n") + 1
+        raise ChartError(f"{file}:{line}: is no UTF-8 text", remedy="Save the file as UTF-8.") from exc
 
 
 def _check_only_stage_differs(workspace: Workspace, without: str, with_stage: str, name: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,7 +48,12 @@ class Workspace:
         return {file.parent.name: file.parent for file in sorted(self.images.glob("*/stage_*.py"))}
 
 
-def find_workspace(start: Path | None = None, environment: Mapping[str, str] | None = None) -> Workspace:
+def find_workspace(
+    start: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    *,
+    say: Callable[[str], None] | None = None,
+) -> Workspace:
     """Find the workspace to work in.
 
     The variable CLARA_WF_WORKSPACE goes first, then the nearest folder from `start` upwards that holds
@@ -60,13 +65,15 @@ def find_workspace(start: Path | None = None, environment: Mapping[str, str] | N
         Where to look from; None is the working folder.
     environment : mapping, optional
         None is the process's own.
+    say : callable, optional
+        Takes one line if an edit of the charts that was cut off had to be undone first.
 
     Raises
     ------
     UsageError
-        CLARA_WF_WORKSPACE names a folder that is no workspace.
+        CLARA_WF_WORKSPACE names a folder that is no workspace, or the nearest one upwards is a stranger's.
     ChartError
-        There is none, and the package has lost its charts.
+        There is none, and the package has lost its charts; or an edit that was cut off cannot be undone.
     """
     named = (os.environ if environment is None else environment).get(VARIABLE)
     if named:
@@ -75,18 +82,44 @@ def find_workspace(start: Path | None = None, environment: Mapping[str, str] | N
             raise UsageError(
                 f"{VARIABLE}={named} has no {_MARK}", remedy="Make a workspace there by `clara-wf init DIR`."
             )
-        return _recovered(Workspace(root=root))
+        return _recovered(Workspace(root=root), say)
     here = (start or Path.cwd()).absolute()
     for folder in (here, *here.parents):
         if (folder / _MARK).is_file():
-            return _recovered(Workspace(root=folder))
+            _check_owner(Workspace(root=folder))
+            return _recovered(Workspace(root=folder), say)
     charts = shipped_charts()
     return Workspace(root=charts.parent, editable=os.access(charts, os.W_OK) and charts.parent.name != "_share")
 
 
-def _recovered(workspace: Workspace) -> Workspace:
+def _check_owner(workspace: Workspace) -> None:
+    """Check that a workspace that was come upon is the user's or the system's.
+
+    A chart and the code of stages are commands that `run` executes: a stranger may lay them into /tmp or /scratch,
+    above where others work (compare Git's CVE-2022-24765).
+
+    Raises
+    ------
+    UsageError
+        It is a stranger's.
+    """
+    trusted = {os.getuid(), 0, Path(clara_wf.__file__).stat().st_uid}
+    invoker = os.environ.get("SUDO_UID", "")
+    if os.getuid() == 0 and invoker.isdecimal():
+        trusted.add(int(invoker))
+    parts = (workspace.chart.parent, workspace.chart, workspace.root / _MARK, workspace.trtis, workspace.images)
+    # Of a link too who has laid it: it may lead to a file of the system.
+    owners = {part.stat(follow_symlinks=follow).st_uid for part in parts if part.exists() for follow in (True, False)}
+    if not owners <= trusted:
+        raise UsageError(
+            f"the workspace {workspace.root} belongs to another user",
+            remedy=f"If you mean it, say so by --workspace or {VARIABLE}",
+        )
+
+
+def _recovered(workspace: Workspace, say: Callable[[str], None] | None) -> Workspace:
     """Undo an edit of the charts that was cut off, before anybody reads them."""
-    recover(workspace.root)
+    recover(workspace.root, say)
     return workspace
 
 

@@ -27,8 +27,9 @@ from clara_wf.cli import (
     workspace,
 )
 from clara_wf.cli.doctor import doctor
+from clara_wf.cli.interrupts import interrupted_by_signals
 from clara_wf.cli.names import Commands
-from clara_wf.cli.terminal import report_error
+from clara_wf.cli.terminal import print_anything, report_error
 from clara_wf.model.errors import ClaraError, LackError
 
 #: As a shell reports a program that Ctrl-C ended.
@@ -104,8 +105,10 @@ _DEBUG = "CLARA_WF_DEBUG"
 
 def main() -> None:
     """Run the program and exit with its code."""
+    print_anything()
     try:
-        app(prog_name="clara-wf")
+        with interrupted_by_signals():
+            app(prog_name="clara-wf")
     except ClaraError as fault:
         _raise_if_debugging(fault)
         report_error(str(fault))

@@ -22,7 +22,11 @@ def installed_models(incomplete: str) -> list[str]:
     """Offer the networks of the repository."""
     from clara_wf.inference.repository import list_models
 
-    return [name for name in list_models(places().models) if name.startswith(incomplete)]
+    try:
+        models = places().models
+    except ClaraError:
+        return []
+    return [name for name in list_models(models) if name.startswith(incomplete)]
 
 
 def _catalog() -> Catalog:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import signal
 import uuid
-from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from clara_wf.cli.interrupts import uninterrupted
 from clara_wf.cli.outcome import SUMMARIES
 from clara_wf.cli.terminal import remark
 from clara_wf.model.errors import JobError, UsageError
@@ -18,44 +17,6 @@ from clara_wf.model.payload import Payload
 from clara_wf.model.plan import Plan
 
 _RECORD = "job.json"
-_ENDING = (signal.SIGTERM, signal.SIGHUP)
-
-
-@contextlib.contextmanager
-def interrupted_by_signals() -> Iterator[None]:
-    """Take SIGTERM and the end of the terminal for Ctrl-C, so that what is under way is cleared up.
-
-    For the main thread of a program.
-    """
-
-    def interrupt(_number: int, _frame: object) -> None:
-        raise KeyboardInterrupt
-
-    with _handled(interrupt, _ENDING):
-        yield
-
-
-@contextlib.contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM wait for the end of the block."""
-    caught: list[int] = []
-    with _handled(lambda number, _frame: caught.append(number), (signal.SIGINT, *_ENDING)):
-        yield
-    for number in caught[:1]:
-        signal.raise_signal(number)
-
-
-@contextlib.contextmanager
-def _handled(handler: Callable[[int, object], None], numbers: Sequence[signal.Signals]) -> Iterator[None]:
-    # A program under nohup ignores SIGHUP, and goes on doing so.
-    before = {number: signal.getsignal(number) for number in numbers if signal.getsignal(number) is not signal.SIG_IGN}
-    for number in before:
-        signal.signal(number, handler)
-    try:
-        yield
-    finally:
-        for number, former in before.items():
-            signal.signal(number, former)
 
 
 def check_output(source: Path, output: Path, *, force: bool) -> None:
@@ -150,7 +111,7 @@ def _add_record(job: Plan, folder: Path) -> None:
 def _replace(output: Path, new: Path) -> None:
     """Put a folder in the place of another, which is removed only when that is done."""
     old = output.parent / f"{UNFINISHED}{uuid.uuid4().hex}"
-    with _uninterrupted():
+    with uninterrupted():
         output.rename(old)
         try:
             new.rename(output)

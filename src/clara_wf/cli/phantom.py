@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from clara_wf.cli.phantom_folders import check_new, folders_appearing
 from clara_wf.cli.phantom_projections import Anatomy, Format, Projecting, Scan, write_projections
 from clara_wf.cli.terminal import remark
 from clara_wf.model.errors import UsageError
@@ -59,8 +60,7 @@ def phantom(
             "--format, --anatomy, --photons, --no-noise and --views are of projections",
             remedy="Say which, by --projections helical for example",
         )
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"{folder} is not empty", remedy="Give the name of a new folder")
+    check_new(folder)
     if projections is not None:
         write_projections(
             folder,
@@ -83,9 +83,8 @@ def phantom(
 
     remark("making the phantom ...")
     made = make_phantom(CLINICAL if grid is Grid.CLINICAL else EVERYDAY, seed=seed, region=region.value)
-    for name in ("dicom", "truth"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-    files = write_ct_series(folder / "dicom", made.image, seed=seed)
-    write_truth(folder / "truth", made)
+    with folders_appearing(folder, "dicom") as (images, truth):
+        files = write_ct_series(images, made.image, seed=seed)
+        write_truth(truth, made)
     print(f"CT series of {len(files)} images is created at: {folder / 'dicom'}")
     print(f"Its truth is created at: {folder / 'truth'}")

@@ -9,6 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from clara_wf.cli.phantom_folders import folders_appearing
 from clara_wf.cli.terminal import remark
 from clara_wf.model.errors import UsageError
 
@@ -80,10 +81,9 @@ def write_projections(folder: Path, wish: Projecting, *, clinical: bool, region:
         noise=wish.noise,
         seed=seed,
     )
-    for name in ("projections", "truth"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-    _write(folder / "projections", wish.form, made)
-    _write_truth(folder / "truth", wish, clinical=clinical, region=region, seed=seed)
+    with folders_appearing(folder, "projections") as (images, truth):
+        _write(images, wish.form, made)
+        _write_truth(truth, wish, clinical=clinical, region=region, seed=seed)
     print(f"{made.geometry.views} projections are created at: {folder / 'projections'}")
     print(f"Their truth is created at: {folder / 'truth'}")
 

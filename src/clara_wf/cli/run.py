@@ -21,7 +21,6 @@ from clara_wf.cli.carry_out import (
 from clara_wf.cli.delivery import (
     check_output,
     deliver,
-    interrupted_by_signals,
     remove_images,
     remove_payload,
 )
@@ -107,15 +106,14 @@ def run(
     if runner == "kubernetes":
         found_by = f"the same command with --job {wanted} finds it again"
         remark(f"job {wanted} in namespace {wishes.runner.namespace}: {found_by}")
-    with interrupted_by_signals():
-        try:
-            with staged_in(
-                source.absolute(), job.plan, link=chosen.capabilities.follows_links, outlived=runner == "kubernetes"
-            ):
-                done = carry_out(job.plan, chosen, as_json=as_json)
-        except KeyboardInterrupt as exc:  # once it runs, the runner takes Ctrl-C
-            raise JobCanceled("the job was canceled before it started") from exc
-        _end(done, job.plan, output, as_json=as_json, force=force, keep=keep)
+    try:
+        with staged_in(
+            source.absolute(), job.plan, link=chosen.capabilities.follows_links, outlived=runner == "kubernetes"
+        ):
+            done = carry_out(job.plan, chosen, as_json=as_json)
+    except KeyboardInterrupt as exc:  # once it runs, the runner takes Ctrl-C
+        raise JobCanceled("the job was canceled before it started") from exc
+    _end(done, job.plan, output, as_json=as_json, force=force, keep=keep)
 
 
 def _check_input(source: Path) -> None:

@@ -58,5 +58,7 @@ def delete_stage(
     edit = delete(places().workspace, name)
     print(f"Stage '{edit.name}' is deleted from: {edit.templates}")
     print(f"Default values for Stage '{edit.name}' are removed from: {edit.values}")
+    if edit.shared is not None:
+        print(f"Its templates were a link; what they are stays at: {edit.shared}")
     if edit.code is not None:
         print(f"Its code stays at: {edit.code}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import sys
@@ -24,6 +25,13 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 #: What a terminal would obey, or turn the text around by; lines and tabs are meant.
 _COMMANDS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def print_anything() -> None:
+    """Have what standard output and error cannot encode spelled out, such as a folder's name that is no UTF-8."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def visible(text: str) -> str:

@@ -11,6 +11,7 @@ import typer
 from clara_wf.chart.helm import find_helm
 from clara_wf.chart.workspace import shipped_charts
 from clara_wf.cli.cluster import answered, reach
+from clara_wf.cli.interrupts import ended_by_signals
 from clara_wf.cli.names import Commands
 from clara_wf.cli.options import NamespaceOption, ServerRunnerOption, namespace_for
 from clara_wf.cli.terminal import Json, print_json, remark, results, show
@@ -105,10 +106,11 @@ def uninstall_trtis(*, runner: ServerRunnerOption = "process", namespace: Namesp
 @app.command("status")
 def status(*, as_json: Json = False) -> None:
     """Show which models the server serves, and how their requests went."""
-    from clara_wf.trtis.state import find_server, read_state
+    from clara_wf.trtis.state import check_here, find_server, read_state
     from clara_wf.trtis.status import model_rows
 
     folder = places().trtis
+    check_here(folder)
     server = find_server(folder)
     if server is None:
         gone = read_state(folder)
@@ -190,7 +192,8 @@ def _install_into_cluster(where: Places, namespace: str, gpus: int, image: str |
             raise UsageError(f"--image {image} is not REPOSITORY:TAG")
         values["image"] = {"repository": repository, "tag": tag}
     remark(f"waiting until TRTIS is ready, {_READY_S / 60:.0f} min at most")
-    find_helm().install(RELEASE, where.workspace.trtis, values, namespace=namespace, timeout=_READY_S)
+    with ended_by_signals():
+        find_helm().install(RELEASE, where.workspace.trtis, values, namespace=namespace, timeout=_READY_S)
     show(f"TRTIS is installed as release '{RELEASE}' in namespace {namespace}")
     where_it_is = f"{RELEASE}.{namespace}:8000 (HTTP), :8001 (gRPC), :8002 (metrics)"
     show(f"TRTIS runs at: {where_it_is}; {_address(client, namespace)}")

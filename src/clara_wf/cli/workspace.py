@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from clara_wf.chart.workspace import VARIABLE, Workspace, find_workspace, init_workspace
+from clara_wf.cli.terminal import remark
 from clara_wf.model.errors import LackError
 
 __all__ = ["VARIABLE", "Places", "home_folder", "init", "places"]
@@ -48,7 +49,7 @@ def places() -> Places:
 
     An installed package is not for writing: what is made then goes to the user's data folder.
     """
-    workspace = find_workspace()
+    workspace = find_workspace(say=remark)
     if workspace.editable:
         return Places(workspace=workspace, data=workspace.root)
     home = os.environ.get("XDG_DATA_HOME") or home_folder() / ".local" / "share"

@@ -15,13 +15,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from clara_wf.model.errors import LackError
+from clara_wf.model.errors import LackError, UsageError
 from clara_wf.model.filelock import locked
 from clara_wf.model.files import write_atomically
 from clara_wf.trtis.state import Say
 
 #: A copy of the lock file in the environment, written last: without it, or with another, the environment is made again.
 _MARK = "trtis.lock"
+#: What every virtual environment has.
+_VENV_MARK = "pyvenv.cfg"
 #: The versions of Python for which there are both a stub and the packages of the lock file.
 _PYTHONS = ("3.11", "3.12")
 
@@ -74,6 +76,8 @@ def prepare(folder: Path, lock: Path, *, say: Say = lambda _: None) -> Environme
     ------
     LackError
         This machine lacks what the server needs, or pip could not install the packages.
+    UsageError
+        There is something else in the folder, or a link in its place: nothing of it is touched.
     """
     interpreter = find_interpreter()
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -161,11 +165,11 @@ def _is_made(folder: Path, wanted: str, interpreter: Interpreter) -> bool:
 
 def _make(folder: Path, lock: Path, interpreter: Interpreter, say: Say) -> None:
     """Make a virtual environment and let pip install into it."""
+    _check_ours(folder)
     (folder / _MARK).unlink(missing_ok=True)
     say(f"making an environment for the inference server in {folder} (once)")
-    made = subprocess.run(
-        [interpreter.program, "-m", "venv", "--clear", folder], capture_output=True, text=True, check=False
-    )
+    _clear(folder)
+    made = subprocess.run([interpreter.program, "-m", "venv", folder], capture_output=True, text=True, check=False)
     if made.returncode:
         raise LackError(
             "Python cannot make virtual environments", remedy=f"apt-get install python{interpreter.version}-venv"
@@ -186,18 +190,48 @@ def _make(folder: Path, lock: Path, interpreter: Interpreter, say: Say) -> None:
         if pip.stdout is None:  # it was asked for
             raise RuntimeError("pip has no output")
         lines = []
-        for line in pip.stdout:
-            lines.append(line.strip())
-            fetched = _FETCHED.match(lines[-1])
-            if fetched is not None:
-                say(f"fetching {fetched['package'].replace('_', '-')} ({fetched['size']})")
-            elif lines[-1].startswith("Installing"):
-                say("installing the packages")
+        try:
+            for line in pip.stdout:
+                lines.append(line.strip())
+                _tell(lines[-1], say)
+        except BaseException:  # SIGTERM does not reach it, and it would go on beside whoever begins again
+            pip.kill()
+            raise
     if pip.returncode:
         raise LackError(
             f"the inference server's packages could not be installed: {_last_word(lines)}",
             remedy="Check the network and pip's settings; it is begun again when you start it again",
         )
+
+
+def _check_ours(folder: Path) -> None:
+    """Check that a folder may be cleared: nobody's files are removed but those of an environment."""
+    if folder.is_symlink():
+        raise UsageError(f"{folder} is a link: remove it, or make the folder above it the link")
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is no folder", remedy="Move it away")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / _VENV_MARK).is_file():
+        raise UsageError(f"{folder} holds something else than an environment", remedy="Move it away")
+
+
+def _clear(folder: Path) -> None:
+    """Remove an environment but for its mark: so it is known as one also after an interruption, at any moment."""
+    folder.mkdir(exist_ok=True)
+    (folder / _VENV_MARK).touch()
+    for entry in folder.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        elif entry.name != _VENV_MARK:
+            entry.unlink()
+
+
+def _tell(line: str, say: Say) -> None:
+    """Say in words what pip does."""
+    fetched = _FETCHED.match(line)
+    if fetched is not None:
+        say(f"fetching {fetched['package'].replace('_', '-')} ({fetched['size']})")
+    elif line.startswith("Installing"):
+        say("installing the packages")
 
 
 _FETCHED = re.compile(r"Downloading (?:\S*/)?(?P<package>[^-/ ]+)-\S+ \((?P<size>[^)]+)\)")

@@ -14,6 +14,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -30,11 +31,13 @@ from clara_wf.trtis.state import (
     Say,
     Server,
     birth,
+    check_here,
     clear,
     clear_stale,
     find_server,
     is_running,
     new_regions,
+    whereabouts,
     write_state,
 )
 from clara_wf.trtis.status import ModelState, model_states
@@ -80,7 +83,7 @@ def start(
     Raises
     ------
     UsageError
-        A port is taken, the server runs already on another, or there is no such repository.
+        A port is taken, the server runs already on another port or machine, or there is no such repository.
     ServerSilent
         One runs already, but does not answer.
     ClaraError
@@ -109,12 +112,13 @@ def attend(
     Raises
     ------
     UsageError
-        It has another port than the one that is asked for.
+        It has another port than the one that is asked for, or was started on another machine.
     ServerSilent
         It is there, but does not answer.
     ClaraError
         It was still starting, and ended or did not get ready in time. Then nothing of it is left.
     """
+    check_here(folder)
     if find_server(folder) is None:
         return None
     with _alone(folder, say):
@@ -138,7 +142,8 @@ def _wait_or_end(folder: Path, server: Server, say: Say, timeout_s: float) -> Se
     try:
         return _wait(folder, server, say, time.monotonic() + timeout_s)
     except BaseException:  # also of Ctrl-C: a server that nobody waits for is not left behind
-        _end(folder, server, _ABANDON_S)
+        with contextlib.suppress(UsageError):  # but another user's, who may wait for it
+            _end(folder, server, _ABANDON_S)
         raise
 
 
@@ -161,6 +166,11 @@ def stop(folder: Path, *, say: Say = lambda _: None, timeout_s: float = _EXIT_TI
     """End the server, and clear away what it leaves. Return the one that ran; None where none did.
 
     It finishes what it works on; after `timeout_s` it is ended without being asked.
+
+    Raises
+    ------
+    UsageError
+        It belongs to another user, or was started on another machine.
     """
     if not folder.is_dir():
         return None
@@ -198,17 +208,23 @@ def _launch(folder: Path, environment: Environment, models: Path, port: int) -> 
             setsid=True,
             setsigmask=(),
         )
-        server = Server(
-            pid=pid,
-            birth=birth(pid) or "",
-            port=port,
-            models=models,
-            regions=regions,
-            version="",
-            started=datetime.now(UTC).isoformat(timespec="seconds"),
-            asked=asked,
-        )
-        write_state(folder, server)
+        try:
+            server = Server(
+                pid=pid,
+                birth=birth(pid) or "",
+                port=port,
+                models=models,
+                regions=regions,
+                version="",
+                started=datetime.now(UTC).isoformat(timespec="seconds"),
+                asked=asked,
+                **asdict(whereabouts()),
+            )
+            write_state(folder, server)
+        except BaseException:  # the disk is full, for example
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            raise
     return server
 
 
@@ -280,13 +296,21 @@ def _failure(folder: Path, what: str) -> ClaraError:
 
 
 def _end(folder: Path, server: Server, timeout_s: float) -> None:
-    """Ask a server to end, and end it if it does not; then clear away what it leaves."""
+    """Ask a server to end, and end it if it does not; then clear away what it leaves.
+
+    Raises
+    ------
+    UsageError
+        It belongs to another user.
+    """
     try:
         process = psutil.Process(server.pid)
         processes = [process, *process.children(recursive=True)] if is_running(server) else []
         if processes:
             process.send_signal(signal.SIGTERM)
             process.wait(timeout_s)
+    except psutil.AccessDenied as exc:
+        raise UsageError("the inference server belongs to another user", remedy="Let its owner stop it") from exc
     except psutil.NoSuchProcess:
         processes = []
     except psutil.TimeoutExpired:
@@ -321,8 +345,8 @@ def _alone(folder: Path, say: Say) -> AbstractContextManager[None]:
 
 @contextlib.contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Let Ctrl-C wait for the end of the block."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    """Let Ctrl-C, SIGTERM and the end of the terminal wait for the end of the block."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
     try:
         yield
     finally:

@@ -7,10 +7,12 @@ import json
 import os
 import re
 import signal
+import socket
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from clara_wf.model.errors import UsageError
 from clara_wf.model.files import write_atomically
 
 #: Told in words what happens.
@@ -39,6 +41,10 @@ class Server:
     version: str  # of Triton; empty until it answers
     started: str  # UTC
     asked: tuple[str, ...] = ()  # the models that it was told to load when it was started
+    # Where its process is. Empty: an earlier version has not written it down, and it is taken to be here.
+    host: str = ""
+    boot: str = ""  # of the system's start
+    namespace: str = ""  # of process ids: a container has its own
 
     @property
     def http(self) -> str:
@@ -82,9 +88,62 @@ def find_server(folder: Path) -> Server | None:
     return server if server is not None and is_running(server) else None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Whereabouts:
+    """Where a process is: an id of a process means nothing elsewhere."""
+
+    host: str
+    boot: str
+    namespace: str
+
+
+def whereabouts() -> Whereabouts:
+    """Return where this process is; what the system does not tell is empty."""
+    boot = namespace = ""
+    with contextlib.suppress(OSError):
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    with contextlib.suppress(OSError):
+        namespace = str(Path("/proc/self/ns/pid").readlink())
+    return Whereabouts(host=socket.gethostname(), boot=boot, namespace=namespace)
+
+
+def elsewhere(server: Server) -> str | None:
+    """Say where else than here a server was started: the folder may be shared. None: it was here."""
+    here = whereabouts()
+    if _differ(server.boot, here.boot):
+        # The same machine, started again, is here: then the server is gone.
+        return None if server.host == here.host else f"on {server.host}"
+    if _differ(server.namespace, here.namespace):
+        return "in another container of this machine"
+    return None
+
+
+def _differ(one: str, other: str) -> bool:
+    return bool(one and other) and one != other
+
+
+def check_here(folder: Path) -> None:
+    """Check that the server of a folder, running or not, is one of this machine.
+
+    Raises
+    ------
+    UsageError
+        It was started elsewhere: whether it runs cannot be told from here, and nothing of it is touched.
+    """
+    server = read_state(folder)
+    place = None if server is None else elsewhere(server)
+    if place is not None:
+        raise UsageError(
+            f"the inference server of this workspace was started {place}",
+            remedy=f"Stop it there by clara-wf uninstall_trtis or, if that is gone, remove {folder / STATE_FILE}",
+        )
+
+
 def is_running(server: Server) -> bool:
-    """Say whether its process lives, and is the one that was started."""
-    return birth(server.pid) == server.birth
+    """Say whether its process lives here, and is the one that was started."""
+    # After a restart of the machine another process may have both its id and its time.
+    is_gone = _differ(server.boot, whereabouts().boot) or elsewhere(server) is not None
+    return not is_gone and birth(server.pid) == server.birth
 
 
 def birth(pid: int) -> str | None:
@@ -103,7 +162,14 @@ def birth(pid: int) -> str | None:
 
 
 def clear_stale(folder: Path, say: Say) -> None:
-    """Clear away what a server left that is gone without having been stopped."""
+    """Clear away what a server left that is gone without having been stopped.
+
+    Raises
+    ------
+    UsageError
+        It was started elsewhere, and may run there.
+    """
+    check_here(folder)
     server = read_state(folder)
     if server is None:
         (folder / STATE_FILE).unlink(missing_ok=True)
