@@ -51,6 +51,13 @@ def _axes(orientation: str) -> tuple[tuple[float, float, float], ...]:
     return tuple(tuple(float(value) for value in axis) for axis in axes)
 
 
+def _plane(grid: VolumeGeometry) -> dict[str, Any]:
+    return {
+        "00200037": {"vr": "DS", "Value": [*grid.axes[2], *grid.axes[1]]},
+        "00280030": {"vr": "DS", "Value": list(grid.spacing[1:])},
+    }
+
+
 @pytest.fixture
 def geometry() -> Callable[..., VolumeGeometry]:
     def make(orientation: str = "axial", shape: tuple[int, int, int] = (7, 11, 13)) -> VolumeGeometry:
@@ -93,18 +100,26 @@ def attributes() -> dict[str, Any]:
 
 
 @pytest.fixture
-def record(attributes: dict[str, Any]) -> Callable[..., VolumeRecord]:
-    """Make a record: `labels` 0 is a grey volume."""
+def record(attributes: dict[str, Any], geometry: Callable[..., VolumeGeometry]) -> Callable[..., VolumeRecord]:
+    """Make a record: `labels` 0 is a grey volume, `placed` how the source images lie; None: it does not say."""
 
     def make(
-        slices: int = 7, labels: int = 1, *, enhanced: bool = False, frame_of_reference: str = "1.2.9", **changes: Any
+        slices: int = 7,
+        labels: int = 1,
+        *,
+        enhanced: bool = False,
+        frame_of_reference: str = "1.2.9",
+        placed: str | None = "axial",
+        **changes: Any,
     ) -> VolumeRecord:
+        grid = geometry(placed) if placed else None
         instances = tuple(
             SourceInstance(
                 sop_class_uid=ENHANCED_CT if enhanced else CT,
                 sop_instance_uid="1.2.3.4.500" if enhanced else f"1.2.3.4.{index + 1}",
                 # Frames that run against the slices, of which the volume has not all.
                 frame=slices + 2 - index if enhanced else None,
+                position=tuple(grid.index_to_world((index, 0, 0)).tolist()) if grid else None,
             )
             for index in range(slices)
         )
@@ -113,7 +128,7 @@ def record(attributes: dict[str, Any]) -> Callable[..., VolumeRecord]:
             series_uid="1.2.3.4",
             frame_of_reference_uid=frame_of_reference,
             instances=instances,
-            dataset=attributes,
+            dataset=attributes | (_plane(grid) if grid else {}),
         )
         grey: dict[str, Any] = {"kind": "image", "modality": "CT", "units": "HU"}
         anatomy = Code(value="123037004", scheme="SCT", meaning="Anatomical Structure")

@@ -9,7 +9,7 @@ import numpy as np
 import pydicom
 import pytest
 
-from clara_wf.imaging.derivation import Origin
+from clara_wf.imaging.derivation import Origin, equipment, volume_digest
 from clara_wf.imaging.derived_series import check_image, write_derived_series
 from clara_wf.imaging.discretion import discreet
 from clara_wf.imaging.geometry import VolumeGeometry
@@ -125,9 +125,64 @@ def test_a_repeat_makes_the_same_bytes_and_replaces_the_first(tmp_path, grey, re
     again = write_derived_series(tmp_path, grey(), record(labels=0), workflow="w")
     assert first == again
     assert len(list(tmp_path.iterdir())) == 1
-    other = write_derived_series(tmp_path, grey(high=3000), record(labels=0), workflow="w")
-    mine, theirs = ({item.sop_instance_uid for item in written.objects} for written in (first, other))
-    assert not mine & theirs
+
+
+def test_two_results_are_two_series(tmp_path, grey, record, monkeypatch) -> None:
+    """In one series, an archive would show them as one stack, with slices of both in turn."""
+    volume, made = grey(high=3000), record(labels=0)
+    stages = [replace(made.provenance[0], version=version) for version in ("0", "0.1")]
+    results = [
+        write_derived_series(tmp_path, volume, made, workflow="w"),
+        write_derived_series(tmp_path, Volume(geometry=volume.geometry, array=volume.array + 1), made, workflow="w"),
+        write_derived_series(tmp_path, volume, made, workflow="v"),
+        write_derived_series(tmp_path, volume, replace(made, provenance=tuple(stages)), workflow="w"),
+    ]
+    monkeypatch.setattr("clara_wf.imaging.derivation.__version__", "99")
+    results.append(write_derived_series(tmp_path, volume, made, workflow="w"))
+    assert len({item.series_uid for written in results for item in written.objects}) == len(results)
+    assert len({item.sop_instance_uid for written in results for item in written.objects}) == 7 * len(results)
+    assert all(len({item.series_uid for item in written.objects}) == 1 for written in results)
+
+
+@pytest.mark.parametrize(
+    ("source", "units", "written"),
+    [
+        ("MONOCHROME1", "", "MONOCHROME1"),
+        ("MONOCHROME2", "", "MONOCHROME2"),
+        ("", "", "MONOCHROME2"),
+        ("PALETTE COLOR", "", "MONOCHROME2"),
+        ("MONOCHROME1", "HU", "MONOCHROME2"),  # bright is dense
+    ],
+)
+def test_the_window_is_of_the_sources_contrast(
+    tmp_path, grey, record, attributes, faults, source, units, written
+) -> None:
+    modality = "CT" if units else "MR"
+    attributes |= {
+        "00080060": {"vr": "CS", "Value": [modality]},
+        "00280004": {"vr": "CS", "Value": [source] if source else []},
+        "00281050": {"vr": "DS", "Value": [40]},
+        "00281051": {"vr": "DS", "Value": [80]},
+    }
+    made = record(labels=0, modality=modality, units=units)
+    objects = write_derived_series(tmp_path, grey(), made, workflow="w").objects
+    image = pydicom.dcmread(objects[0].path)
+    assert (image.PhotometricInterpretation, image.WindowCenter, image.WindowWidth) == (written, 40, 80)
+    assert faults(objects[0].path) == []
+
+
+@pytest.mark.parametrize("thickness", [5, None])
+@pytest.mark.parametrize("detail", [{}, {"resampled": "yes"}])
+def test_slices_are_as_thick_as_they_were_scanned(
+    tmp_path, grey, record, attributes, faults, thickness, detail
+) -> None:
+    """Slices of 5 mm every 2.5 mm overlap: their distance is no thickness."""
+    attributes["00180050"] = {"vr": "DS", "Value": [thickness] if thickness else []}
+    step = Step(stage="dicom-reader", version="0", started="", ended="", detail=detail)
+    written = write_derived_series(tmp_path, grey(), record(labels=0, provenance=(step,)), workflow="w")
+    image = pydicom.dcmread(written.objects[0].path)
+    assert (image.SliceThickness, image.SpacingBetweenSlices) == (None if detail else thickness, 2.5)
+    assert faults(written.objects[0].path) == []
 
 
 def test_two_volumes_of_one_series_are_two_series(tmp_path, grey, record) -> None:
@@ -220,3 +275,15 @@ def test_stages_are_named_in_the_derivation(tmp_path, grey, record) -> None:
     images = read(write_derived_series(tmp_path, grey(), record(labels=0, provenance=(step,)), workflow="ct-partial"))
     assert "recon 7.1" in images[0].DerivationDescription
     assert "ct-partial" in images[0].SeriesDescription
+
+
+def test_dciodvfy_finds_no_error_in_a_reconstruction(tmp_path, grey, record, attributes, faults) -> None:
+    attributes["0018A001"] = {"vr": "SQ", "Value": [equipment("Reconstructed series").to_json_dict()]}
+    made = record(labels=0)
+    made = replace(made, source=replace(made.source, exists=False, digest=volume_digest(grey())))
+    written = write_derived_series(tmp_path, grey(), made, workflow="w")
+    assert [item.sop_instance_uid for item in written.objects] == [
+        instance.sop_instance_uid for instance in made.source.instances
+    ]
+    assert written.notes == ()
+    assert faults(written.objects[0].path) == []

@@ -51,6 +51,27 @@ def record() -> VolumeRecord:
     )
 
 
+@pytest.mark.parametrize("position", [[1.5, -2, 3], None])
+def test_the_place_of_a_source_image(tmp_path, record, position):
+    """Optional: records of old have none."""
+    content = record.to_json()
+    content["source"]["instances"][0]["position"] = position
+    content["source"].pop("digest")
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    read = read_record(tmp_path / "a.mhd")
+    assert read is not None
+    assert read.source.instances[0].position == (position and tuple(position))
+    write_record(tmp_path / "b.mhd", read)
+    assert read_record(tmp_path / "b.mhd") == read
+
+
+def test_a_record_of_old_has_no_places(tmp_path, record):
+    content = record.to_json()
+    del content["source"]["instances"][0]["position"]
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    assert read_record(tmp_path / "a.mhd") == record
+
+
 def test_it_comes_back_as_it_was_written(tmp_path, record):
     for each in (record, VolumeRecord(kind="image")):
         write_record(tmp_path / "a.mhd", each)
@@ -71,6 +92,9 @@ def test_it_comes_back_as_it_was_written(tmp_path, record):
         ({"verdict": SECRET}, "its field verdict"),
         ({"source": {SECRET: 1, "instances": []}}, "its field source"),
         ({"source": {"instances": [{SECRET: 1}]}}, "its field source"),
+        ({"source": {"instances": [{"position": SECRET}]}}, "its field source"),
+        ({"source": {"instances": [{"position": [1, 2]}]}}, "its field source"),
+        ({"source": {"instances": [{"position": [1, 2, float("nan")]}]}}, "its field source"),
         ({"labels": [{"value": SECRET}]}, "its field labels"),
         ({"labels": SECRET}, "its field labels"),
         ({"algorithm": {SECRET: SECRET}}, "its field algorithm"),

@@ -79,7 +79,7 @@ def test_104_labels(tmp_path, label_volume, record, faults) -> None:
 @pytest.mark.parametrize("enhanced", [False, True])
 @pytest.mark.parametrize("encoding", ["binary", "labelmap"])
 def test_every_frame_refers_to_the_image_of_its_slice(tmp_path, label_volume, record, encoding, enhanced) -> None:
-    made = record(labels=2, enhanced=enhanced)
+    made = record(labels=2, enhanced=enhanced, placed="reversed")
     volume = label_volume("reversed", labels=2)
     write_segmentation(tmp_path / "a.dcm", volume, made, workflow="w", encoding=encoding)
     dataset = pydicom.dcmread(tmp_path / "a.dcm")
@@ -382,7 +382,7 @@ def test_a_source_without_frame_of_reference_gets_one(tmp_path, label_volume, re
 def test_an_empty_header_is_enough(tmp_path, label_volume, record, attributes, faults) -> None:
     attributes.clear()
     path = tmp_path / "a.dcm"
-    write_segmentation(path, label_volume(), record(), workflow="w")
+    write_segmentation(path, label_volume(), record(placed=None), workflow="w")
     dataset = pydicom.dcmread(path)
     assert (dataset.PatientName, dataset.PatientID, dataset.StudyDate) == ("", "", "")
     assert dataset.ContentDate == "19000101"  # type 1: a date that is nobody's

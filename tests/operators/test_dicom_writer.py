@@ -46,13 +46,18 @@ def source(**changes: Any) -> SourceSeries:
         "study_uid": "1.2.840.99",
         "series_uid": SERIES,
         "frame_of_reference_uid": "1.2.840.99.3",
-        "instances": tuple(SourceInstance(sop_class_uid=CT, sop_instance_uid=f"1.2.840.99.7.{i}") for i in range(6)),
+        "instances": tuple(
+            SourceInstance(sop_class_uid=CT, sop_instance_uid=f"1.2.840.99.7.{i}", position=(-8.0, 4.5, 90.0 + 3 * i))
+            for i in range(6)
+        ),
         "dataset": {
             "00100010": {"vr": "PN", "Value": [{"Alphabetic": "MARKERNAME^" + "X" * 70}]},
             "00100020": {"vr": "LO", "Value": ["MARKERID" * 9]},
             "00100030": {"vr": "DA", "Value": ["19661224"]},
             "00080050": {"vr": "SH", "Value": ["MARKERACC-of-more-than-16"]},
             "00080020": {"vr": "DA", "Value": ["20230405"]},
+            "00200037": {"vr": "DS", "Value": [1, 0, 0, 0, 1, 0]},
+            "00280030": {"vr": "DS", "Value": [0.8, 0.7]},
         },
     }
     return SourceSeries(**(fields | changes))

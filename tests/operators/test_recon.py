@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,10 @@ import pytest
 from analytic import WATER, Ellipsoid, project
 from numpy.typing import NDArray
 
-from clara_wf.imaging.metaimage import read_volume
-from clara_wf.imaging.record import SourceInstance, SourceSeries, Step, VolumeRecord, read_record
+import clara_wf
+from clara_wf.imaging.metaimage import read_volume, write_volume
+from clara_wf.imaging.record import SourceInstance, SourceSeries, Step, VolumeRecord, read_record, write_record
+from clara_wf.imaging.volume import Volume
 from clara_wf.model.locks import Lock
 from clara_wf.operators import dicom_writer, recon
 from clara_wf.reconstruction.geometry import Beam, Detector, ScanGeometry
@@ -280,6 +284,8 @@ def test_the_reconstruction_is_a_new_ct_series_of_the_study(tmp_path: Path) -> N
     assert image.PatientPosition == "HFS"
     assert [float(x) for x in image.ImagePositionPatient] == pytest.approx([-73.828125, -73.828125, 40.0])
     assert "not for clinical use" in image.SeriesDescription.lower()
+    assert image.SliceThickness == image.SpacingBetweenSlices
+    assert image.ContributingEquipmentSequence[0].SoftwareVersions == clara_wf.__version__
     volume = read_volume(tmp_path / "output/recon.mhd").array
     assert np.array_equal(image.pixel_array * image.RescaleSlope + image.RescaleIntercept, volume[1])
 
@@ -294,6 +300,62 @@ def test_the_same_projections_give_the_same_uids_and_others_others(tmp_path: Pat
         assert record.source is not None
         uids.append(record.source.series_uid)
     assert uids[0] == uids[1] != uids[2]
+
+
+def images(app: Path, *argv: str) -> dict[str, bytes]:
+    """The DICOM images of what lies in the output of recon, by SOP Instance UID."""
+    (app / "dicom").mkdir(exist_ok=True)
+    assert stage(dicom_writer, app, *argv, name="dicom-writer", inputs="output", outputs="dicom") == 0
+    found = {pydicom.dcmread(path).SOPInstanceUID: path.read_bytes() for path in (app / "dicom").rglob("*.dcm")}
+    shutil.rmtree(app / "dicom")
+    return found
+
+
+def test_a_reconstruction_is_the_same_images_in_every_workflow(tmp_path: Path) -> None:
+    put(tmp_path)
+    assert stage(recon, tmp_path, "--matrix", "32") == 0
+    path = tmp_path / "output/recon.mhd"
+    first = images(tmp_path, "--workflow", "ct-partial")
+    record = read_record(path)
+    assert record is not None
+    write_record(path, replace(record, provenance=(*record.provenance, *record.provenance)))
+    assert images(tmp_path, "--workflow", "recon-only") == first
+
+
+@pytest.mark.parametrize("change", ["voxels", "places", "order"])
+def test_a_reconstruction_that_a_stage_changed_is_other_images(tmp_path: Path, change: str) -> None:
+    put(tmp_path)
+    assert stage(recon, tmp_path, "--matrix", "32") == 0
+    first = images(tmp_path)
+    path = tmp_path / "output/recon.mhd"
+    volume = read_volume(path)
+    grid, array = volume.geometry, np.array(volume.array)
+    if change == "voxels":
+        array += 1
+    elif change == "places":
+        grid = replace(grid, origin=(grid.origin[0] + 50, *grid.origin[1:]))
+    else:
+        x, y, z = (float(value) for value in grid.index_to_world((len(array) - 1, 0, 0)))
+        grid, array = replace(grid, origin=(x, y, z), axes=((0.0, 0.0, -1.0), *grid.axes[1:])), array[::-1]
+    write_volume(path, Volume(geometry=grid, array=array))
+    other = images(tmp_path)
+    assert len(other) == len(first) == 3
+    assert not first.keys() & other.keys()
+    for content in other.values():
+        image = pydicom.dcmread(io.BytesIO(content))
+        assert list(image.ImageType)[:2] == ["DERIVED", "SECONDARY"]
+        assert "SourceImageSequence" not in image  # the images of the reconstruction itself are nowhere
+
+
+def test_a_name_that_was_mended_makes_other_images(tmp_path: Path) -> None:
+    """Two objects that differ never share a UID, if what differs is the patient's name alone."""
+    mended = {**SOURCE.dataset, "00100010": {"vr": "PN", "Value": [{"Alphabetic": "MARKERNAME^ONE"}]}}
+    found: set[str] = set()
+    for name, source in (("one", SOURCE), ("two", replace(SOURCE, dataset=mended))):
+        put(tmp_path / name, source=source)
+        assert stage(recon, tmp_path / name, "--matrix", "32") == 0
+        found |= images(tmp_path / name).keys()
+    assert len(found) == 6
 
 
 def test_projections_are_no_images_for_the_writer(tmp_path: Path) -> None:

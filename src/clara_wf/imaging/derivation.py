@@ -20,12 +20,15 @@ from typing import Any
 import numpy as np
 import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code
 from pydicom.uid import UID
 from pydicom.valuerep import format_number_as_ds
 
 from clara_wf import __version__
 from clara_wf.imaging.record import SourceInstance, SourceSeries, VolumeRecord
 from clara_wf.imaging.source_attributes import UTF8, comparable, declared_character_set, encodable, parse_model
+from clara_wf.imaging.source_places import SliceSource, find_sources, is_resampled, tell_sources
 from clara_wf.imaging.volume import Volume
 from clara_wf.model.errors import DicomError, VolumeError
 
@@ -121,6 +124,8 @@ class Origin:
     """The source of a volume, ready to derive objects from it. Make it within `discreet`."""
 
     source: SourceSeries  # as the record says
+    slices: tuple[SliceSource, ...]  # for each slice of the volume, the source image that it lies on
+    places: tuple[str, ...]  # what is to be said of that
     dataset: Dataset  # its attributes that can be written in `character_set`; not the study's UID
     character_set: tuple[str, ...]  # Specific Character Set of derived objects
     dropped: tuple[str, ...]  # keywords or tags of attributes that cannot be written
@@ -164,8 +169,11 @@ class Origin:
         own_texts = str((record.labels, record.algorithm, record.verdict))
         # Names that a model gives are written beside the source's: UTF-8 holds both.
         dataset, character_set, lost = encodable(parsed, declared if own_texts.isascii() else UTF8)
+        slices = find_sources(record, volume)
         return Origin(
             source=source,
+            slices=slices,
+            places=tell_sources(record, slices),
             dataset=dataset,
             character_set=character_set,
             dropped=(*dropped, *lost),
@@ -199,6 +207,19 @@ class Origin:
         slices = (f"{one.sop_instance_uid} {one.frame}" for one in self.source.instances)
         return derive_uid(kind, self.source.series_uid, *parts, *slices)
 
+    def reference(self, index: int) -> Dataset | None:
+        """Refer to the source image that a slice lies on; None if it lies on none.
+
+        Spatial Locations Preserved (PS3.3 table 10-3) is left out where nothing is known, which makes no claim.
+        """
+        found = self.slices[index]
+        if found.instance is None:
+            return None
+        item = reference(found.instance)
+        if found.preserved is not None:
+            item.SpatialLocationsPreserved = "YES" if found.preserved else "NO"
+        return item
+
     def series_number(self, kind: int) -> int:
         """Return a series number that sorts a derived series behind its source; IS holds 31 bits."""
         number = _integer(self.dataset.get("SeriesNumber"))
@@ -209,7 +230,7 @@ class Origin:
     @property
     def notes(self) -> tuple[str, ...]:
         """Say what could not be taken over as it is: names of attributes, no values."""
-        notes = []
+        notes = [*self.places]
         if not self.has_frame_of_reference:
             notes.append("the source has no Frame of Reference UID; one was made from its Series Instance UID")
         if self.dropped:
@@ -277,19 +298,6 @@ def reference(instance: SourceInstance) -> Dataset:
     return item
 
 
-def is_on_source_grid(record: VolumeRecord, volume: Volume) -> bool:
-    """Say whether each voxel lies where its source pixel does (Spatial Locations Preserved, PS3.3 C.7.6.16.2.6).
-
-    A declared resampling (``resampled`` in a stage's detail) makes slices between the source's, or larger ones.
-    """
-    source = record.source
-    if source is None or any(step.detail.get("resampled") for step in record.provenance):
-        return False
-    sizes = [source.dataset.get(tag, {}).get("Value", [None])[0] for tag in ("00280010", "00280011")]
-    same_size = all(size in {None, length} for size, length in zip(sizes, volume.array.shape[1:], strict=True))
-    return same_size and len(set(source.instances)) == len(source.instances)
-
-
 def content_digest(volume: Volume, record: VolumeRecord, *options: str) -> str:
     """Digest all that a derived object is made of: voxels, geometry, source, labels, verdict, options, our version.
 
@@ -300,6 +308,7 @@ def content_digest(volume: Volume, record: VolumeRecord, *options: str) -> str:
         **{key: value for key, value in asdict(record).items() if key not in {"provenance", "measurements"}},
         "geometry": asdict(volume.geometry),
         "options": options,
+        "resampled": is_resampled(record),
         "type": volume.array.dtype.str,
         "versions": (__version__, pydicom.__version__),
     }
@@ -309,9 +318,34 @@ def content_digest(volume: Volume, record: VolumeRecord, *options: str) -> str:
     return digest.hexdigest()
 
 
+def volume_digest(volume: Volume) -> str:
+    """Digest a volume alone, voxels and geometry, as the stage recon does slice by slice (`SourceSeries.digest`)."""
+    digest = hashlib.sha256(repr(volume.geometry).encode())
+    for plane in volume.array:
+        digest.update(hashlib.sha256(np.ascontiguousarray(plane).data).digest())
+    return digest.hexdigest()
+
+
 def decimals(*values: float) -> list[str]:
     """Write numbers as decimal strings: as exact as 16 characters allow, about 1e-11 mm for a position."""
     return [format_number_as_ds(float(value)) for value in values]
+
+
+def equipment(what: str) -> Dataset:
+    """Make the item that says what we contributed (Contributing Equipment Sequence, PS3.3 C.12.1)."""
+    item = Dataset()
+    item.PurposeOfReferenceCodeSequence = [code_item(codes.DCM.ProcessingEquipment)]
+    item.Manufacturer = item.ManufacturerModelName = MANUFACTURER
+    item.SoftwareVersions = __version__
+    item.ContributionDescription = f"{what}, {NOT_FOR_CLINICAL_USE}"
+    return item
+
+
+def code_item(code: Code) -> Dataset:
+    """Make the item of a coded concept (PS3.3 table 8.8-1)."""
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = code.value, code.scheme_designator, code.meaning
+    return item
 
 
 def implementation(file_meta: FileMetaDataset) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +10,6 @@ import pydicom
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sr.codedict import codes
-from pydicom.sr.coding import Code
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage
 
 from clara_wf import __version__
@@ -21,17 +19,21 @@ from clara_wf.imaging.derivation import (
     Origin,
     Written,
     WrittenObject,
+    code_item,
     content_digest,
     decimals,
     derive_uid,
     described,
+    equipment,
     implementation,
-    reference,
     short,
+    volume_digest,
 )
 from clara_wf.imaging.discretion import discreet
 from clara_wf.imaging.geometry import SAME_GRID_MM, VolumeGeometry
 from clara_wf.imaging.record import VolumeRecord
+from clara_wf.imaging.source_check import check_reference
+from clara_wf.imaging.source_places import is_resampled
 from clara_wf.imaging.stored_values import StoredValues
 from clara_wf.imaging.volume import Volume
 from clara_wf.model.errors import DicomError
@@ -39,6 +41,7 @@ from clara_wf.model.files import folder_appearing
 
 _STORAGE = {"CT": CTImageStorage, "MR": MRImageStorage}
 _SERIES_KIND = 2
+_CHANGED = "a stage changed the reconstruction afterwards: its images are a series of their own, and refer to none"
 #: General Series, General Equipment, General Image and contrast attributes that still hold for a derived image, beside
 #: the acquisition's (`_is_acquisition`).
 _CARRIED = (
@@ -101,22 +104,43 @@ def write_derived_series(
         origin = Origin.of(record, volume, name)
         assert record is not None  # Origin.of refuses it  # noqa: S101
         values = StoredValues.of(volume, name)
-        template = _template(volume, record, origin, values, workflow)
+        is_source = _is_source(volume, origin)
+        template = _template(volume, record, origin, values, is_source=is_source)
+        if not is_source:
+            derivation = _derivation(values, record, workflow)
+            # Of the content, too: two results in one series would be one stack of slices, with every place twice.
+            digest = content_digest(volume, record, workflow, derivation)
+            template.SeriesInstanceUID = origin.series_uid("image", workflow, digest)
+            template.SeriesDescription = described(f"Derived by {workflow}")
+            template.DerivationDescription = short(derivation, 1024)
         final = folder / str(template.SeriesInstanceUID)
-        digest = content_digest(volume, record, workflow)
         objects = []
         with folder_appearing(final) as unfinished:
             for index in range(volume.array.shape[0]):
-                image = _image(template, volume, index, origin, values, digest)
+                image = _image(template, volume, index, origin, values, is_source=is_source)
                 path = unfinished / f"{index + 1:04d}.dcm"
                 image.save_as(path, enforce_file_format=True)
-                check_image(path, volume, index, origin, values)
+                check_image(path, volume, index, origin, values, is_source=is_source)
                 objects.append(replace(WrittenObject.of(path, image), path=final / path.name))
-    return Written(objects=tuple(objects), notes=(*origin.notes, *_precision(values, record)))
+    changed = () if is_source or origin.source.exists else (_CHANGED,)
+    return Written(objects=tuple(objects), notes=(*origin.notes, *changed, *_precision(values, record)))
 
 
-def _template(volume: Volume, record: VolumeRecord, origin: Origin, values: StoredValues, workflow: str) -> Dataset:
-    """Make what all images of the series share."""
+def _is_source(volume: Volume, origin: Origin) -> bool:
+    """Say whether the volume is the reconstruction itself, whose images have UIDs already (`SourceSeries.exists`).
+
+    One that a stage changed afterwards is not: its images would share their UIDs with others (PS3.5 B.2).
+    """
+    source = origin.source
+    in_place = [found.instance for found in origin.slices] == list(source.instances)
+    kept = all(found.preserved is not False for found in origin.slices)
+    return not source.exists and in_place and kept and source.digest in {"", volume_digest(volume)}
+
+
+def _template(
+    volume: Volume, record: VolumeRecord, origin: Origin, values: StoredValues, *, is_source: bool
+) -> Dataset:
+    """Make what all images of the series share; what names a workflow comes later."""
     modality = record.modality or str(origin.dataset.get("Modality", ""))
     if modality not in _STORAGE:
         raise DicomError(
@@ -138,24 +162,27 @@ def _template(volume: Volume, record: VolumeRecord, origin: Origin, values: Stor
     image.SOPClassUID = _STORAGE[modality]
     image.Modality = modality
     image.SeriesNumber = origin.series_number(_SERIES_KIND)
-    if origin.source.exists:
-        image.ImageType = ["DERIVED", "SECONDARY", "AXIAL" if modality == "CT" else "OTHER"]
-        image.SeriesInstanceUID = origin.series_uid("image", workflow)
-        image.SeriesDescription = described(f"Derived by {workflow}")
-        image.DerivationDescription = short(_derivation(values, record, workflow), 1024)
-    else:
+    spacing = decimals(geometry.spacing[0])[0]
+    if is_source:
+        # Nothing of the workflow or of this stage's version: the UIDs were made without them.
         image.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
         image.SeriesInstanceUID = origin.source.series_uid
-        image.SeriesDescription = described(f"Reconstructed by {workflow}")
-        image.ImageComments = short(_derivation(values, record, workflow), 1024)
-        origin.carry(image, "ReconstructionDiameter")
-    image.ContributingEquipmentSequence = [_equipment()]
+        image.SeriesDescription = described(f"Reconstructed by {MANUFACTURER}")
+        image.ImageComments = short(f"{MANUFACTURER}, {NOT_FOR_CLINICAL_USE}. {_kept(values, record)}", 1024)
+        image.SliceThickness = spacing
+        origin.carry(image, "ReconstructionDiameter", "ContributingEquipmentSequence")
+    else:
+        image.ImageType = ["DERIVED", "SECONDARY", "AXIAL" if modality == "CT" else "OTHER"]
+        image.ContributingEquipmentSequence = [equipment("Derived series")]
+        image.SliceThickness = ""  # type 2 (PS3.3 C.7.6.2): not known of resampled slices, their distance is another
+        if not is_resampled(record) and all(found.instance is not None for found in origin.slices):
+            origin.carry(image, "SliceThickness")
+    image.SpacingBetweenSlices = spacing
     image.Rows, image.Columns = geometry.shape[1:]
     image.ImageOrientationPatient = decimals(*geometry.axes[2], *geometry.axes[1])
     image.PixelSpacing = decimals(geometry.spacing[1], geometry.spacing[2])
-    image.SliceThickness = image.SpacingBetweenSlices = decimals(geometry.spacing[0])[0]
     image.SamplesPerPixel = 1
-    image.PhotometricInterpretation = "MONOCHROME2"
+    image.PhotometricInterpretation = _photometric(record, origin)
     image.BitsAllocated = image.BitsStored = 16
     image.HighBit = 15
     image.PixelRepresentation = 1 if values.dtype.kind == "i" else 0
@@ -166,25 +193,25 @@ def _template(volume: Volume, record: VolumeRecord, origin: Origin, values: Stor
     return image
 
 
-def _image(  # noqa: PLR0917 - private, and each is another type
-    template: Dataset, volume: Volume, index: int, origin: Origin, values: StoredValues, digest: str
+def _image(
+    template: Dataset, volume: Volume, index: int, origin: Origin, values: StoredValues, *, is_source: bool
 ) -> pydicom.FileDataset | Dataset:
     """Make the image of a slice."""
-    image = copy.copy(template)
+    image = Dataset()
+    image.update(template)  # `copy.copy` would share its elements, and so those of the slice before
     position = volume.geometry.index_to_world((index, 0, 0))
     normal = np.cross(volume.geometry.axes[2], volume.geometry.axes[1])
-    instance = origin.source.instances[index]
     image.SOPInstanceUID = (
-        derive_uid(str(template.SeriesInstanceUID), digest, str(index))
-        if origin.source.exists
-        else instance.sop_instance_uid
+        origin.source.instances[index].sop_instance_uid
+        if is_source
+        else derive_uid(str(template.SeriesInstanceUID), str(index))
     )
     image.InstanceNumber = index + 1
     image.ImagePositionPatient = decimals(*position)
     image.SliceLocation = decimals(float(position @ normal))[0]
-    if origin.source.exists:
-        source = reference(instance)
-        source.PurposeOfReferenceCodeSequence = [_code_item(codes.DCM.SourceImageForImageProcessingOperation)]
+    source = origin.reference(index) if origin.source.exists else None
+    if source is not None:
+        source.PurposeOfReferenceCodeSequence = [code_item(codes.DCM.SourceImageForImageProcessingOperation)]
         image.SourceImageSequence = [source]
     image.PixelData = values.encode(volume.array[index]).tobytes()
     image["PixelData"].VR = "OW"
@@ -196,7 +223,9 @@ def _image(  # noqa: PLR0917 - private, and each is another type
     return image
 
 
-def check_image(path: Path, volume: Volume, index: int, origin: Origin, values: StoredValues) -> None:
+def check_image(
+    path: Path, volume: Volume, index: int, origin: Origin, values: StoredValues, *, is_source: bool = False
+) -> None:
     """Read an image back and compare it with its slice: values, corners in mm, source, patient.
 
     Raises
@@ -209,17 +238,10 @@ def check_image(path: Path, volume: Volume, index: int, origin: Origin, values: 
     wrong = origin.mismatch(image)
     if wrong is not None:
         raise DicomError(f"{name}: {wrong} does not read back as the source has it")
-    instance = origin.source.instances[index]
-    if not origin.source.exists:
-        if image.SOPInstanceUID != instance.sop_instance_uid:
-            raise DicomError(f"{name} does not have the UID of its slice")
-    else:
-        source = image.SourceImageSequence[0]
-        if (source.ReferencedSOPInstanceUID, source.get("ReferencedFrameNumber")) != (
-            instance.sop_instance_uid,
-            instance.frame,
-        ):
-            raise DicomError(f"{name} does not refer to the source image of its slice")
+    if is_source and image.SOPInstanceUID != origin.source.instances[index].sop_instance_uid:
+        raise DicomError(f"{name} does not have the UID of its slice")
+    if origin.source.exists:
+        check_reference(image, volume.geometry, origin, index, name)
     error = _distance(image, volume.geometry, index)
     if error > SAME_GRID_MM:
         raise DicomError(f"{name} lies {error:.3f} mm from its slice")
@@ -256,12 +278,25 @@ def _window(values: StoredValues, origin: Origin) -> tuple[str | float, str | fl
     return decimals(center)[0], decimals(max(width, 1.0))[0]
 
 
+def _photometric(record: VolumeRecord, origin: Origin) -> str:
+    """Return the source's Photometric Interpretation, since its window is carried and its values are kept.
+
+    Hounsfield units are shown bright where they are high, whatever the source was.
+    """
+    source = str(origin.dataset.get("PhotometricInterpretation", ""))
+    return "MONOCHROME1" if source == "MONOCHROME1" and record.units != "HU" else "MONOCHROME2"
+
+
 def _derivation(values: StoredValues, record: VolumeRecord, workflow: str) -> str:
     steps = ", ".join(f"{step.stage} {step.version}" for step in record.provenance)
-    precision = " ".join(_precision(values, record)) or "Values are kept exactly."
     return (
-        f"clara-wf {__version__}, workflow {workflow}; {NOT_FOR_CLINICAL_USE}. Stages: {steps or 'none'}. {precision}"
+        f"{MANUFACTURER} {__version__}, workflow {workflow}; {NOT_FOR_CLINICAL_USE}. Stages: {steps or 'none'}. "
+        f"{_kept(values, record)}"
     )
+
+
+def _kept(values: StoredValues, record: VolumeRecord) -> str:
+    return " ".join(_precision(values, record)) or "Values are kept exactly."
 
 
 def _precision(values: StoredValues, record: VolumeRecord) -> tuple[str, ...]:
@@ -269,18 +304,3 @@ def _precision(values: StoredValues, record: VolumeRecord) -> tuple[str, ...]:
         return ()
     bound = f"{values.error:.6g} {record.units}".strip()
     return (f"Values are rounded to steps of {values.slope}: at most {bound} off.",)
-
-
-def _equipment() -> Dataset:
-    item = Dataset()
-    item.PurposeOfReferenceCodeSequence = [_code_item(codes.DCM.ProcessingEquipment)]
-    item.Manufacturer = item.ManufacturerModelName = MANUFACTURER
-    item.SoftwareVersions = __version__
-    item.ContributionDescription = f"Derived series, {NOT_FOR_CLINICAL_USE}"
-    return item
-
-
-def _code_item(code: Code) -> Dataset:
-    item = Dataset()
-    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = code.value, code.scheme_designator, code.meaning
-    return item

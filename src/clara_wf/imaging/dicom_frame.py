@@ -83,6 +83,8 @@ class Frame(Pixels):
     thickness: float | None  # SliceThickness, mm
     gap: float | None  # SpacingBetweenSlices, mm
     padding: tuple[int, int] | None  # stored values from, to, that are no part of the image
+    rescale: tuple[bool, bool]  # whether RescaleSlope, RescaleIntercept are given; else they are taken as 1 and 0
+    units: str  # of the real values, from RescaleType: HU, Z_EFF; empty if they are not said
     times: Mapping[str, str] = field(default_factory=dict)  # values of TIME_KEYS
 
 
@@ -168,6 +170,15 @@ def check_slope(slope: float) -> float:
     return slope
 
 
+def read_units(rescale_type: str, modality: str) -> str:
+    """Return the units of real values; empty if RescaleType says "US", unspecified (PS3.3 C.11.1.1.2).
+
+    CT images without RescaleType are in HU (PS3.3 C.8.2.1).
+    """
+    units = rescale_type.strip() or ("HU" if modality == "CT" else "")
+    return "" if units == "US" else units
+
+
 def read_padding(header: Header, pixel_format: PixelFormat) -> tuple[int, int] | None:
     """Return the range of stored values that are no part of the image, ends included."""
     bounds = [
@@ -177,7 +188,12 @@ def read_padding(header: Header, pixel_format: PixelFormat) -> tuple[int, int] |
     ]
     if not bounds:
         return None
-    # The elements are read as unsigned whatever their VR; the pixels say what they are.
+    # Their VR is US or SS and need not fit PixelRepresentation: the bits are meant, as the pixels have them.
     bits = pixel_format.bits_allocated
-    wrapped = [bound - (1 << bits) if pixel_format.signed and bound >= 1 << (bits - 1) else bound for bound in bounds]
-    return min(wrapped), max(wrapped)
+    words = [bound % (1 << bits) for bound in bounds]
+    if pixel_format.signed:
+        words = [word - (1 << bits) if word >= 1 << (bits - 1) else word for word in words]
+    elif len({bound < 0 for bound in bounds}) > 1:
+        # As unsigned words, the range would begin at the high end and go on at 0.
+        raise FileFault(FileState.REFUSED, "PixelPaddingValue or PixelPaddingRangeLimit is negative, the other is not")
+    return min(words), max(words)

@@ -89,8 +89,15 @@ class Header:
         element = self.elements.get(TAG[keyword])
         return parse_text(element[1]) if element else ""
 
-    def numbers(self, keyword: str) -> tuple[float, ...]:
+    def numbers(self, keyword: str, *, finite: bool = True) -> tuple[float, ...]:
         """Return a value's numbers; none if it is missing or empty.
+
+        Parameters
+        ----------
+        keyword : str
+            The attribute.
+        finite : bool
+            Refuse a binary number (FL, FD) that is infinite or none; False leaves that to the caller.
 
         Raises
         ------
@@ -101,12 +108,15 @@ class Header:
         if element is None:
             return ()
         try:
-            return _parse_numbers(*element, self.little)
+            numbers = _parse_numbers(*element, self.little)
         except (ValueError, struct.error) as exc:
             text = parse_text(element[1])
             # What is not even like a number may be anything, a name as well, and is not repeated.
             told = repr(text[:60]) if _LIKE_NUMBERS.fullmatch(text) else "a text"
             raise FileFault(FileState.REFUSED, f"{keyword} is {told}, which are no decimal numbers") from exc
+        if finite and not all(map(math.isfinite, numbers)):
+            raise FileFault(FileState.REFUSED, f"{keyword} holds a number that is not finite")
+        return numbers
 
     def number(self, keyword: str) -> float | None:
         """Return the only or first number of a value; None if it is missing or empty."""
@@ -177,6 +187,8 @@ def read_header(path: Path, wanted: Mapping[int, tuple[str, str]] = READ) -> Hea
         bare = start[128:132] != b"DICM"
         if not start:
             raise FileFault(FileState.EMPTY, "the file is empty")
+        if not start.strip(b"\0DIC"):  # what a crash leaves of a file whose room was reserved, or a cut preamble
+            raise FileFault(FileState.EMPTY, "the file begins with zeros and nothing else")
         if bare and not _looks_bare(start):
             raise FileFault(FileState.NOT_DICOM, _NO_MARK)
         if not bare:

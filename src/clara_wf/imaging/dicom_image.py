@@ -20,6 +20,7 @@ from clara_wf.imaging.dicom_frame import (
     native_offset,
     read_format,
     read_padding,
+    read_units,
 )
 from clara_wf.imaging.dicom_header import (
     DEFLATED,
@@ -49,6 +50,10 @@ _NOT_IMAGES: Final = {
     "1.2.840.10008.5.1.4.1.1.30": "a parametric map",
     "1.2.840.10008.5.1.4.1.1.481.2": "a dose grid",
 }
+#: SOP classes of images of the patient that are nothing without pixels: CT, MR and PET, single- and multi-frame.
+_IMAGES: Final = frozenset(
+    f"1.2.840.10008.5.1.4.1.1.{last}" for last in ("2", "2.1", "2.2", "4", "4.1", "4.4", "128", "128.1", "130")
+)
 _TIME_TAGS: Final = tuple((key, TAG[key]) for key in TIME_KEYS)
 _BINARY_TIMES: Final = frozenset({"DiffusionBValue", "DiffusionGradientOrientation"})
 
@@ -61,7 +66,7 @@ class DicomFile:
     path: Path
     state: FileState  # READ or PROJECTION as long as nothing speaks against it
     reason: str = ""  # why it is not read
-    damages: bool = False  # its series lacks a slice without it
+    damages: bool = False  # its series, which may not be known, lacks a slice without it
     series_uid: str = ""
     study_uid: str = ""
     sop_instance_uid: str = ""
@@ -71,8 +76,6 @@ class DicomFile:
     modality: str = ""
     image_type: tuple[str, ...] = ()
     photometric: str = ""
-    units: str = ""
-    rescaled: bool = False  # it says how its stored values become real ones
     frames: tuple[Frame, ...] = ()
     projection: Projection | None = None
 
@@ -89,7 +92,8 @@ def read_file(path: Path, name: str) -> DicomFile:
     except HeaderFault as fault:
         return _described(fault.part, name, fault.state, fault.message, damages=True)
     except FileFault as fault:
-        return DicomFile(name=name, path=path, state=fault.state, reason=fault.message)
+        damages = fault.state in {FileState.REFUSED, FileState.TRUNCATED}  # it begins as DICOM does
+        return DicomFile(name=name, path=path, state=fault.state, reason=fault.message, damages=damages)
     except OSError as exc:
         reason = exc.strerror or "the system refuses to read it"
         return DicomFile(name=name, path=path, state=FileState.UNREADABLE, reason=reason)
@@ -122,8 +126,6 @@ def _described(
     element = header.elements.get
     series, study = header.text("SeriesInstanceUID"), header.text("StudyInstanceUID")
     frame_of_reference = header.text("FrameOfReferenceUID")
-    modality = _modality(header)
-    units = header.text("RescaleType") or ("HU" if modality == "CT" else "")
     return DicomFile(
         name=name,
         path=header.path,
@@ -136,11 +138,9 @@ def _described(
         frame_of_reference_uid=frame_of_reference if is_uid(frame_of_reference) else "",
         patient_id=element(0x00100020, ("", b""))[1].strip(b" \0"),
         patient_name=element(0x00100010, ("", b""))[1].strip(b" \0"),
-        modality=modality,
+        modality=_modality(header),
         image_type=tuple(header.text("ImageType").split("\\")) if "ImageType" in header else (),
         photometric=_photometric(header),
-        units="" if units == "US" else units,
-        rescaled=bool(element(TAG["RescaleIntercept"], ("", b""))[1].strip(b" \0")),
         frames=frames,
         projection=projection,
     )
@@ -166,7 +166,8 @@ def _check_kind(header: Header) -> None:
     if sop_class in _NOT_IMAGES:
         raise FileFault(FileState.NOT_IMAGE, _NOT_IMAGES[sop_class])
     if header.pixels is None:
-        if "Rows" in header or "BitsAllocated" in header:
+        # A file may be cut off between two elements, before the first that describes its pixels.
+        if "Rows" in header or "BitsAllocated" in header or sop_class in _IMAGES:
             raise FileFault(FileState.REFUSED, "it describes an image but has no pixel data")
         raise FileFault(FileState.NOT_IMAGE, f"no pixel data (modality {_modality(header) or 'not given'})")
     if sop_class.startswith(_SECONDARY_CAPTURE):
@@ -245,7 +246,7 @@ def _single_frame(header: Header, pixel_format: PixelFormat) -> Frame:
         missing = "ImageOrientationPatient" if position else "ImagePositionPatient"
         raise FileFault(FileState.REFUSED, f"{missing} is missing: where it is in the patient is not known")
     row, column = check_directions(directions)
-    slope = header.number("RescaleSlope")
+    slope, intercept = header.number("RescaleSlope"), header.number("RescaleIntercept")
     return Frame(
         path=header.path,
         sop_class_uid=header.text("SOPClassUID"),
@@ -260,8 +261,10 @@ def _single_frame(header: Header, pixel_format: PixelFormat) -> Frame:
         thickness=header.number("SliceThickness"),
         gap=header.number("SpacingBetweenSlices"),
         slope=check_slope(1.0 if slope is None else slope),
-        intercept=header.number("RescaleIntercept") or 0.0,
+        intercept=0.0 if intercept is None else intercept,
         padding=read_padding(header, pixel_format),
+        rescale=(slope is not None, intercept is not None),
+        units=read_units(header.text("RescaleType"), header.text("Modality")),
         times=_times(header),
     )
 
@@ -270,5 +273,6 @@ def _times(header: Header) -> dict[str, str]:
     element = header.elements.get
     times = {key: parse_text(found[1]) for key, tag in _TIME_TAGS if (found := element(tag)) is not None}
     for key in _BINARY_TIMES & times.keys():
-        times[key] = " ".join(map(repr, header.numbers(key)))
+        # They only tell frames apart, so one that is not finite spoils nothing.
+        times[key] = " ".join(map(repr, header.numbers(key, finite=False)))
     return times

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import filecmp
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -22,6 +22,8 @@ from clara_wf.model.errors import DicomError, InputError
 
 #: Files that a volume or a stack of projections can be made of.
 _USED: Final = frozenset({FileState.READ, FileState.PROJECTION})
+#: States of files that nothing is known of but their name: any of them may have been a slice.
+_UNKNOWN: Final = frozenset({FileState.EMPTY, FileState.UNREADABLE, FileState.NOT_DICOM})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,21 +96,88 @@ def check_one_patient(files: Iterable[DicomFile]) -> None:
 def group_series(files: Iterable[DicomFile]) -> list[Series]:
     """Gather files by SeriesInstanceUID, count repeated files once, and find what speaks against a series."""
     by_uid: dict[str, list[DicomFile]] = {}
-    for file in files:
+    known = list(files)
+    for file in known:
         if file.series_uid:
             by_uid.setdefault(file.series_uid, []).append(file)
-    return [_judged(uid, by_uid[uid]) for uid in sorted(by_uid)]
+    lost = _lost_slices(known)
+    return [_judged(uid, by_uid[uid], lost.get(uid, [])) for uid in sorted(by_uid)]
 
 
-def _judged(uid: str, files: Sequence[DicomFile]) -> Series:
+def _lost_slices(files: Sequence[DicomFile]) -> dict[str, list[DicomFile]]:
+    """Find the series, by uid, that may lack a slice because of files that are damaged before their SeriesInstanceUID.
+
+    These are the series with images in such a file's folder; where it has none, those that are spread over several
+    folders beside it. Where the file still tells its Modality (0008,0060), it is that of the series.
+    """
+    series: dict[str, set[tuple[str, str]]] = {}  # uid and modality, by folder
+    kinds: dict[str, set[str]] = {}  # of the images' names, by folder
+    for file in files:
+        if file.series_uid and (file.state in _USED or file.damages):
+            folder, _, name = file.name.rpartition("/")
+            series.setdefault(folder, set()).add((file.series_uid, file.modality))
+            kinds.setdefault(folder, set()).add(_name_kind(name))
+    lost: dict[str, list[DicomFile]] = {}
+    for file in files:
+        if file.series_uid or not (file.damages or file.state in _UNKNOWN):
+            continue
+        folder, _, name = file.name.rpartition("/")  # of a folder that cannot be read, the name is empty
+        near, enough = ([folder], 1) if folder in series else (_beside(folder, series), 2)
+        if not _may_be_slice(file, name, {kind for place in near for kind in kinds[place]}):
+            continue
+        for (uid, modality), count in Counter(one for place in near for one in series[place]).items():
+            if count >= enough and file.modality in {"", modality}:
+                lost.setdefault(uid, []).append(file)
+    return lost
+
+
+def _beside(folder: str, others: Iterable[str]) -> list[str]:
+    """Return those of the other folders that are in the same folder as this one."""
+    above = folder.rpartition("/")[0]
+    return [other for other in others if folder and other and other.rpartition("/")[0] == above]
+
+
+def _may_be_slice(file: DicomFile, name: str, kinds: Collection[str]) -> bool:
+    """Say whether a file is, or may have been, an image like those whose kinds of names are given.
+
+    A file that begins as DICOM does is one, whatever its name. Of an empty or unreadable one there is the name alone.
+    What holds something else is taken for a foreign file, unless its suffix says that it should be DICOM.
+    """
+    if file.damages:
+        return name.upper() != "DICOMDIR"
+    if not name:
+        return True
+    if name.startswith(".") or name.upper() == "DICOMDIR":  # .DS_Store, ._IM0001.dcm: not of a scanner
+        return False
+    kind = _name_kind(name)
+    return kind in kinds and (file.state is not FileState.NOT_DICOM or kind.startswith("."))
+
+
+def _name_kind(name: str) -> str:
+    """Return what the names of one source have in common: the suffix; without one, whether they have digits.
+
+    So an empty README or DONE is not like IM0001, nor like a UID; digits after the last dot are no suffix.
+    """
+    stem, _, suffix = name.rpartition(".")
+    letters = "".join(letter for letter in suffix.lower() if not letter.isdigit())
+    if stem and letters:
+        return f".{letters}"
+    return "digits" if any(map(str.isdigit, name)) else "letters"
+
+
+def _judged(uid: str, files: Sequence[DicomFile], lost: Sequence[DicomFile]) -> Series:
     kept, fault = _without_duplicates(files)
     images = [file for file in kept if file.state in _USED]
     of = "projections" if any(file.state is FileState.PROJECTION for file in kept) else "images"
     damaged = [file for file in kept if file.damages]
     if damaged:
-        kinds = Counter(file.reason for file in damaged)
-        reasons = "; ".join(f"{count}x {reason}" if count > 1 else reason for reason, count in kinds.most_common(3))
-        fault = f"{len(damaged)} of its {len(images) + len(damaged)} {of} cannot be used ({reasons})"
+        fault = f"{len(damaged)} of its {len(images) + len(damaged)} {of} cannot be used ({_reasons(damaged)})"
+    elif lost:
+        one = len(lost) == 1
+        fault = (
+            f"{len(lost)} {'file' if one else 'files'} beside its {of} cannot be used, and may be "
+            f"{'one' if one else 'some'} of them ({_reasons(lost)})"
+        )
     for what, values in (
         ("patients", {file.patient_id for file in images}),
         # Within one series a scanner writes a name in one way; anonymised patients may share an id.
@@ -121,9 +190,16 @@ def _judged(uid: str, files: Sequence[DicomFile]) -> Series:
         if len(values) > 1:
             fault = f"its {of} belong to {len(values)} {what}"
             break
-    if len({file.rescaled for file in images}) > 1:
-        fault = f"some of its {of} have a RescaleIntercept and others have none: their values cannot be compared"
+    rescales = {frame.rescale for file in images for frame in file.frames}
+    for keyword, given in zip(("RescaleSlope", "RescaleIntercept"), zip(*rescales, strict=True), strict=False):
+        if len(set(given)) > 1:
+            fault = f"some of its {of} have a {keyword} and others have none: their values cannot be compared"
     return Series(uid=uid, files=tuple(kept), fault=fault)
+
+
+def _reasons(files: Sequence[DicomFile]) -> str:
+    kinds = Counter(file.reason for file in files)
+    return "; ".join(f"{count}x {reason}" if count > 1 else reason for reason, count in kinds.most_common(3))
 
 
 def _without_duplicates(files: Sequence[DicomFile]) -> tuple[list[DicomFile], str]:
@@ -166,6 +242,7 @@ def _same_frame(one: Frame, other: Frame) -> bool:
             frame.spacing,
             frame.slope,
             frame.intercept,
+            frame.units,
         )
 
     return facts(one) == facts(other) and bool(np.array_equal(stored_values(one), stored_values(other)))

@@ -12,20 +12,28 @@ import struct
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from clara_wf.imaging.dicom_attributes import KEPT
+from clara_wf.imaging.dicom_frame import Frame
 from clara_wf.imaging.dicom_header import IMPLICIT_LITTLE, Header, read_header
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+    from pydicom.tag import BaseTag
 
 _LATIN: Final = {"AE", "AS", "CS", "DA", "DT", "TM", "UI"}
 _TEXT: Final = {"LO", "PN", "SH", "UC"}
 _WHOLE_TEXT: Final = {"LT", "ST", "UT", "UR"}
 _NUMBERS: Final = {"FD": "d", "FL": "f", "SL": "i", "SS": "h", "UL": "I", "US": "H", "SV": "q", "UV": "Q"}
 _BYTES: Final = {"OB", "OD", "OF", "OL", "OV", "OW", "UN"}
+#: Of texts that may be ASCII alone, as no character set is declared (PS3.5 6.1.2.1): those that are not are UTF-8 if
+#: they can be, which others hardly ever are by chance, and else Latin-1, which holds any bytes.
+_UNDECLARED: Final = ""
 #: The character sets without escape sequences that Python knows by one name.
 _ENCODINGS: Final = {
-    "": "latin-1",
-    "ISO_IR 6": "latin-1",
+    "": _UNDECLARED,
+    "ISO_IR 6": _UNDECLARED,
     "ISO_IR 100": "latin-1",
     "ISO_IR 101": "iso8859_2",
     "ISO_IR 144": "iso8859_5",
@@ -95,7 +103,7 @@ def _values(vr: str, value: bytes, encoding: str) -> list[Any]:  # noqa: PLR0911
         return list(struct.unpack(f"<{len(value) // struct.calcsize(_NUMBERS[vr])}{_NUMBERS[vr]}", value))
     if vr in _BYTES:
         return []
-    text = value.decode(encoding if vr in _TEXT | _WHOLE_TEXT else "latin-1")
+    text = _decode(value, encoding) if vr in _TEXT | _WHOLE_TEXT else value.decode("latin-1")
     if vr in _WHOLE_TEXT:
         text = text.rstrip(" \0")
         return [text] if text else []
@@ -110,6 +118,20 @@ def _values(vr: str, value: bytes, encoding: str) -> list[Any]:  # noqa: PLR0911
     if vr not in _LATIN | _TEXT or "\0" in text.rstrip("\0") or "" in parts:
         raise _Unusual
     return list(parts)
+
+
+def _decode(value: bytes, encoding: str) -> str:
+    if encoding != _UNDECLARED:
+        return value.decode(encoding)
+    return value.decode("utf-8" if _is_utf8(value) else "latin-1")
+
+
+def _is_utf8(value: bytes) -> bool:
+    try:
+        value.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _name(text: str) -> dict[str, str]:
@@ -171,14 +193,44 @@ def _by_pydicom(path: Path) -> dict[str, Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they quote values, which may be a patient's
         dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(KEPT), force=True)
+        undeclared = _ENCODINGS.get(str(dataset.get("SpecificCharacterSet") or "")) == _UNDECLARED
         for tag in dataset.keys() & KEPT.keys():
             # One by one: what cannot be read costs no other, and a name too long for its type is a name all the same
             # (pydicom's own way of passing over broken elements leaves it out).
             with contextlib.suppress(
                 ValueError, TypeError, KeyError, AttributeError, OverflowError, NotImplementedError
             ):
+                if undeclared:
+                    _read_as_utf8(dataset, tag)
                 found[f"{tag:08X}"] = dataset[tag].to_json_dict(None, 0)
     return found
+
+
+def _read_as_utf8(dataset: Dataset, tag: BaseTag) -> None:
+    """Have pydicom take an element, or those of its items, for UTF-8 where it is; by itself it takes Latin-1."""
+    from pydicom.dataelem import RawDataElement, convert_raw_data_element
+
+    raw: object = dataset.get_item(tag)
+    if dataset[tag].VR == "SQ":
+        for item in dataset[tag].value:
+            for inner in list(item.keys()):
+                _read_as_utf8(item, inner)
+    elif isinstance(raw, RawDataElement) and raw.value and not raw.value.isascii() and _is_utf8(raw.value):
+        dataset[tag] = convert_raw_data_element(raw, encoding=["utf8"], ds=dataset)
+
+
+def plane_attributes(frame: Frame) -> dict[str, Any]:
+    """Return how a frame's pixels lie, as attributes of a single image have it (PS3.3 C.7.6.2), in the JSON model.
+
+    An enhanced image has them in its functional groups, from where `kept_attributes` does not take them.
+    """
+    found: dict[int, tuple[float, ...]] = {
+        0x00200037: (*frame.row_direction, *frame.column_direction),  # Image Orientation (Patient)
+        0x00280030: frame.spacing,  # Pixel Spacing
+    }
+    if frame.thickness is not None:
+        found[0x00180050] = (frame.thickness,)  # Slice Thickness
+    return {f"{tag:08X}": {"vr": "DS", "Value": list(values)} for tag, values in found.items()}
 
 
 def text_of(dataset: Mapping[str, Any], tag: int) -> str:

@@ -175,7 +175,7 @@ def _is_given(header: Header, keyword: str) -> bool:
 
 
 def _numbers(header: Header, keyword: str, count: int) -> tuple[float, ...]:
-    numbers = header.numbers(keyword)
+    numbers = header.numbers(keyword, finite=False)
     if len(numbers) != count or not all(map(math.isfinite, numbers)):
         wanted = "a finite number" if count == 1 else f"{count} finite numbers"
         raise _refused(f"{_named(keyword)} is not {wanted}")
@@ -184,7 +184,8 @@ def _numbers(header: Header, keyword: str, count: int) -> tuple[float, ...]:
 
 def _photons(header: Header) -> float | None:
     """Return the mean of PhotonStatistics, which has one value or one for each column; None if it says nothing."""
-    numbers = [number for number in header.numbers("PhotonStatistics") if math.isfinite(number) and number > 0]
+    given = header.numbers("PhotonStatistics", finite=False)
+    numbers = [number for number in given if math.isfinite(number) and number > 0]
     return sum(numbers) / len(numbers) if numbers else None
 
 

@@ -26,7 +26,7 @@ from clara_wf import __version__
 from clara_wf.imaging.dicom_frame import Frame
 from clara_wf.imaging.dicom_gate import Verdict, check_stack, regular_geometry
 from clara_wf.imaging.dicom_inventory import Series, check_one_patient, group_series, take_inventory
-from clara_wf.imaging.dicom_json import kept_attributes
+from clara_wf.imaging.dicom_json import kept_attributes, plane_attributes
 from clara_wf.imaging.dicom_pixels import AIR_HU, DoesNotFitError, FrameFault, Writer, integers_only, read_slices
 from clara_wf.imaging.dicom_regrid import plan_regrid, regrid
 from clara_wf.imaging.dicom_report import ReadReport, SeriesReport, VolumeReport, make_report, write_report
@@ -174,7 +174,7 @@ class _Job:
         if series.fault:
             self.faults[series.uid] = DicomError(series.fault)
             return SeriesReport(series=series, state=SeriesState.REFUSED, reason=series.fault)
-        stacks = split_stacks(frame for file in series.images for frame in file.frames)
+        stacks = split_stacks((frame for file in series.images for frame in file.frames), self._quality)
         volumes: list[VolumeReport] = []
         for number, stack in enumerate(stacks, start=1):
             name = f"{series.uid}.mhd" if number == 1 else f"{series.uid}_{number}.mhd"
@@ -209,6 +209,11 @@ class _Job:
         state = SeriesState.REFUSED if report.path is None else SeriesState.READ
         return SeriesReport(series=series, state=state, reason=report.reason, volumes=(report,))
 
+    def _quality(self, stack: Stack) -> int:
+        """Say whether a stack makes a volume: 2 as it is, 1 resampled, 0 none."""
+        verdict = check_stack(stack)
+        return 2 if not verdict.faults else int(self._resample and verdict.resamplable)
+
     def _read_stack(self, series: Series, stack: Stack, path: Path) -> VolumeReport:
         verdict = check_stack(stack)
         report = VolumeReport(
@@ -217,8 +222,13 @@ class _Job:
             orientation=stack.orientation,
             split=stack.split,
             slices=len(stack.frames),
-            notes=(*verdict.notes, *_notes(series)),
+            notes=(*verdict.notes, *_notes(series, stack)),
         )
+        if len({frame.units for frame in stack.frames}) > 1:
+            # RescaleType is a text of its writer's own, and is not repeated.
+            fault = DicomError("its slices are in different units (RescaleType): their values cannot be compared")
+            self.faults.setdefault(series.uid, fault)
+            return replace(report, reason=fault.message)
         if verdict.faults and not (self._resample and verdict.resamplable):
             remedy = _RESAMPLE if verdict.resamplable else None
             self.faults.setdefault(series.uid, GeometryError("; ".join(verdict.faults), remedy=remedy))
@@ -238,7 +248,8 @@ class _Job:
     def _write(self, series: Series, stack: Stack, verdict: Verdict, report: VolumeReport) -> VolumeReport:
         """Write the volume that the report announces, and return the report with what was found out by that."""
         path, dtype = report.path or self._output, np.dtype(report.dtype)
-        air = series.images[0].modality == "CT"
+        # Air has a value in HU (and in what is not said to be other units), but none in Z_EFF or mg/ml.
+        air = series.images[0].modality == "CT" and stack.frames[0].units in {"HU", ""}
 
         def read(write: Writer) -> None:
             read_slices(stack.frames, write, dtype, pad_with_air=air, done=self._report_slices)
@@ -284,18 +295,21 @@ class _Job:
         record = VolumeRecord(
             kind="image",
             modality=image.modality,
-            units=image.units,
+            units=frames[0].units,
             source=SourceSeries(
                 study_uid=image.study_uid,
                 series_uid=series.uid,
                 frame_of_reference_uid=image.frame_of_reference_uid,
                 instances=tuple(
                     SourceInstance(
-                        sop_class_uid=frame.sop_class_uid, sop_instance_uid=frame.sop_instance_uid, frame=frame.number
+                        sop_class_uid=frame.sop_class_uid,
+                        sop_instance_uid=frame.sop_instance_uid,
+                        frame=frame.number,
+                        position=frame.position,
                     )
                     for frame in frames
                 ),
-                dataset=kept_attributes(frames[0].path),
+                dataset=kept_attributes(frames[0].path) | plane_attributes(frames[0]),
             ),
             provenance=(
                 Step(
@@ -326,15 +340,19 @@ def _leftover(stack: Stack, refused: VolumeReport) -> VolumeReport:
     )
 
 
-def _notes(series: Series) -> list[str]:
+def _notes(series: Series, stack: Stack) -> list[str]:
     """Say what a user should know of a series that is read nevertheless."""
     notes = []
     if "MOSAIC" in series.images[0].image_type:
         notes.append("a mosaic: its tiles are slices, but it is read as the one plane that its header describes")
     if not series.images[0].frame_of_reference_uid:
         notes.append("FrameOfReferenceUID is missing or no UID: it cannot be related to other series")
-    if series.images[0].modality == "CT" and not series.images[0].rescaled and not series.images[0].frames[0].number:
-        notes.append("RescaleIntercept is missing: its stored values are taken as they are")
+    has_slope, has_intercept = stack.frames[0].rescale
+    if series.images[0].modality == "CT" and not has_intercept:
+        taken = "with RescaleSlope alone" if has_slope else "as they are"
+        notes.append(f"RescaleIntercept is missing: its stored values are taken {taken}")
+    elif series.images[0].modality == "CT" and not has_slope:
+        notes.append("RescaleSlope is missing: it is taken as 1")
     return notes
 
 

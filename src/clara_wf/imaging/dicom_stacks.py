@@ -7,7 +7,7 @@ looked at.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -36,6 +36,9 @@ _SPLIT_BY: Final = (
 )
 #: Clocks, for frames that each have a time of their own: pass k is the k-th frame at every place.
 _CLOCKS: Final = (("AcquisitionDateTime",), ("AcquisitionDate", "AcquisitionTime"), ("ContentDate", "ContentTime"))
+#: What makes images that belong to no common volume, even where no two lie at one place. Clocks do not: slices of one
+#: volume are taken one after the other.
+_CONTRASTS: Final = ("TemporalPositionIdentifier", "EchoNumbers", "EchoTime", "DiffusionBValue")
 #: Within this of an axis (25 degrees) a normal has the axis' name.
 _NAMED_DIRECTION: Final = 0.9
 
@@ -58,8 +61,17 @@ class Stack:
         return ("sagittal", "coronal", "axial")[[abs(component) for component in self.normal].index(largest)]
 
 
-def split_stacks(frames: Iterable[Frame]) -> list[Stack]:
-    """Split a series' frames, the largest stack first; where it makes no difference, in the order of time and place."""
+def split_stacks(frames: Iterable[Frame], quality: Callable[[Stack], int]) -> list[Stack]:
+    """Split a series' frames, the largest stack first; where it makes no difference, in the order of time and place.
+
+    Parameters
+    ----------
+    frames : iterable of Frame
+        In any order.
+    quality : callable
+        Says whether a stack would make a volume: 2 as it is, 1 resampled, 0 none. It decides whether to split slices of
+        several echoes, say, that lie at places of their own.
+    """
     groups: list[list[Frame]] = []
     for frame in frames:
         group = next((group for group in groups if _alike(group[0], frame)), None)
@@ -67,7 +79,8 @@ def split_stacks(frames: Iterable[Frame]) -> list[Stack]:
             groups.append([frame])
         else:
             group.append(frame)
-    stacks = [stack for group in groups for stack in _split_times(_stack(group))]
+    times = [stack for group in groups for stack in _split_times(_stack(group))]
+    stacks = [stack for time in times for stack in _split_contrasts(time, quality)]
     order = sorted(range(len(stacks)), key=lambda index: (-len(stacks[index].frames), *_order(stacks[index], index)))
     return [stacks[index] for index in order]
 
@@ -137,6 +150,32 @@ def _split_times(stack: Stack) -> list[Stack]:
                 for value in sorted(groups, key=_ascending)
             ]
     return _split_passes(stack, places, most) or [stack]
+
+
+def _split_contrasts(stack: Stack, quality: Callable[[Stack], int]) -> list[Stack]:
+    """Split frames of several echoes, times or weightings if those of each make as good a volume as all together.
+
+    Echoes at z = 0, 6, 12 and 3, 9, 15 mm lie like one regular volume, and are two.
+    """
+    for key in _CONTRASTS:
+        groups: dict[tuple[int, float, str], list[Frame]] = {}
+        for frame in stack.frames:
+            groups.setdefault(_contrast(frame.times.get(key, "")), []).append(frame)
+        if len(groups) == 1 or min(map(len, groups.values())) < 2:
+            continue
+        parts = []
+        for value in sorted(groups):
+            told = f"{key} {groups[value][0].times.get(key) or 'missing'}"
+            parts.append(_stack(groups[value], f"{stack.split}, {told}" if stack.split else told, stack.normal))
+        if min(map(quality, parts)) >= max(quality(stack), 1):
+            return [small for part in parts for small in _split_contrasts(part, quality)]
+    return [stack]
+
+
+def _contrast(text: str) -> tuple[int, float, str]:
+    """Return what is the same for "10" and "10.0", in ascending order; nothing comes first, as b = 0 may be nothing."""
+    ((kind, number, text),) = _ascending((text,))
+    return (-1, 0.0, "") if not text else (kind, number, text if kind else "")
 
 
 def _numbered_places(stack: Stack) -> list[int]:

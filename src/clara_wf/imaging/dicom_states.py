@@ -21,7 +21,7 @@ class FileState(StrEnum):
     TRUNCATED = "truncated"  # the file ends too early
     NOT_DICOM = "not DICOM"
     DICOMDIR = "DICOMDIR"  # a list of files, no image
-    EMPTY = "empty"  # no bytes
+    EMPTY = "empty"  # no bytes, or zeros where the header should be
     UNREADABLE = "unreadable"  # the system refuses it, or a link leads nowhere
     NOT_FILE = "not a file"  # a pipe, a socket, a device
 

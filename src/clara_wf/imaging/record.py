@@ -7,6 +7,7 @@ the labels mean, and what was done by whom.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -31,6 +32,9 @@ class SourceInstance:
     sop_class_uid: str  # (0008,0016)
     sop_instance_uid: str  # (0008,0018)
     frame: int | None = None  # frame number from 1; None for a single-frame image
+    #: (0020,0032), of the frame if it is one: LPS mm of the centre of its first pixel, as a volume's origin. None in
+    #: records of old, and of projections.
+    position: tuple[float, float, float] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +45,11 @@ class SourceSeries:
     series_uid: str  # (0020,000E)
     frame_of_reference_uid: str  # (0020,0052)
     instances: tuple[SourceInstance, ...]  # one for each slice of the volume, in the order of its slices
-    dataset: Mapping[str, Any] = field(default_factory=dict)  # patient to equipment attributes, DICOM JSON model
+    #: Patient to equipment attributes, DICOM JSON model. Its Image Orientation (Patient), Pixel Spacing, Rows and
+    #: Columns are those of all instances, also where these are frames.
+    dataset: Mapping[str, Any] = field(default_factory=dict)
     exists: bool = True  # False: a reconstruction, whose images under these UIDs the writer makes of this volume
+    digest: str = ""  # of that volume: what a later stage changed are other images. Empty: not known
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,8 +168,18 @@ def _each(parse: Callable[[Any], T], entries: object) -> tuple[T, ...]:
     return tuple(parse(entry) for entry in entries)
 
 
+def _instance(content: Mapping[str, Any]) -> SourceInstance:
+    position = content.get("position")
+    if position is not None:
+        x, y, z = (float(value) for value in position)
+        if not all(map(math.isfinite, (x, y, z))):
+            raise ValueError("no position")
+        position = (x, y, z)
+    return SourceInstance(**{**content, "position": position})
+
+
 def _source(content: Mapping[str, Any]) -> SourceSeries:
-    instances = _each(lambda instance: SourceInstance(**instance), content["instances"])
+    instances = _each(_instance, content["instances"])
     return SourceSeries(**{**content, "instances": instances})
 
 

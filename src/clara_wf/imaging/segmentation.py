@@ -32,7 +32,6 @@ from clara_wf.imaging.derivation import (
     decimals,
     derive_uid,
     described,
-    is_on_source_grid,
     reference,
     short,
 )
@@ -163,7 +162,7 @@ def _build(  # noqa: PLR0917 - private, and each is another type
         omit_empty_frames=False,
     )
     origin.stamp(dataset)
-    _refer(dataset, origin, on_grid=is_on_source_grid(record, volume))
+    _refer(dataset, origin)
     dataset.ImageComments = _comment(record)
     organization = derive_uid("dimensions", dataset.SOPInstanceUID)
     for item in (*dataset.DimensionOrganizationSequence, *dataset.DimensionIndexSequence):
@@ -247,14 +246,16 @@ def _comment(record: VolumeRecord) -> str:
     return short(f"Made by software, {NOT_FOR_CLINICAL_USE}.{reasons}", 1024)
 
 
-def _refer(dataset: Dataset, origin: Origin, *, on_grid: bool) -> None:
+def _refer(dataset: Dataset, origin: Origin) -> None:
     """Replace the references to the stand-ins by those to the source images or frames."""
     instances = origin.source.instances
     for frame in dataset.PerFrameFunctionalGroupsSequence:
         derivation = frame.DerivationImageSequence[0]
         stand_in = derivation.SourceImageSequence[0]  # one item, which the frames of all segments share
-        item = reference(instances[int(stand_in.ReferencedSOPInstanceUID.rpartition(".")[2]) - 1])
-        item.SpatialLocationsPreserved = "YES" if on_grid else "NO"
+        item = origin.reference(int(stand_in.ReferencedSOPInstanceUID.rpartition(".")[2]) - 1)
+        if item is None:
+            frame.DerivationImageSequence = []  # type 2 (PS3.3 C.7.6.16.2.6): no image is where this frame is
+            continue
         item.PurposeOfReferenceCodeSequence = stand_in.PurposeOfReferenceCodeSequence
         derivation.SourceImageSequence = [item]
     dataset.SourceImageSequence = _by_object(instances)

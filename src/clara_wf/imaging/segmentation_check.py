@@ -18,7 +18,8 @@ from pydicom.dataset import Dataset
 from clara_wf.imaging.derivation import Origin
 from clara_wf.imaging.discretion import discreet
 from clara_wf.imaging.geometry import SAME_GRID_MM, VolumeGeometry
-from clara_wf.imaging.record import SourceInstance, VolumeRecord
+from clara_wf.imaging.record import VolumeRecord
+from clara_wf.imaging.source_check import check_reference
 from clara_wf.imaging.volume import Volume
 from clara_wf.model.errors import DicomError
 
@@ -60,7 +61,7 @@ def check_segmentation(path: Path, volume: Volume, record: VolumeRecord, *, name
             raise DicomError(f"{name}: {wrong} does not read back as the source has it")
         values = _values(dataset, record)
         seen = set()
-        for frame in _frames(dataset, volume.geometry, origin.source.instances, name):
+        for frame in _frames(dataset, volume.geometry, origin, name):
             plane = volume.array[frame.slice]
             if frame.segment is None:
                 same = np.array_equal(frame.pixels, plane)
@@ -84,9 +85,7 @@ def _values(dataset: Dataset, record: VolumeRecord) -> dict[int, int]:
     return dict(zip(numbers, sorted(label.value for label in record.labels), strict=True))
 
 
-def _frames(
-    dataset: Dataset, geometry: VolumeGeometry, instances: tuple[SourceInstance, ...], name: str
-) -> Iterator[_Frame]:
+def _frames(dataset: Dataset, geometry: VolumeGeometry, origin: Origin, name: str) -> Iterator[_Frame]:
     """Give the frames one by one, each found in the volume by its position in mm."""
     shared = dataset.SharedFunctionalGroupsSequence[0]
     measures, orientation = shared.PixelMeasuresSequence[0], shared.PlaneOrientationSequence[0]
@@ -106,15 +105,13 @@ def _frames(
         error = float(np.linalg.norm(np.array([position, position + far, position + side]) - wanted, axis=1).max())
         if error > SAME_GRID_MM:
             raise DicomError(f"{name}: frame {number + 1} lies {error:.3f} mm from its slice {index}")
-        _check_reference(groups, instances[index], f"{name}: frame {number + 1}")
+        check_reference(_derivation(groups), geometry, origin, index, f"{name}: frame {number + 1}")
         yield _Frame(segment=_segment(groups, shared), slice=index, pixels=_pixels(dataset, number))
 
 
-def _check_reference(groups: Dataset, instance: SourceInstance, what: str) -> None:
-    source = groups.DerivationImageSequence[0].SourceImageSequence[0]
-    found = (source.ReferencedSOPClassUID, source.ReferencedSOPInstanceUID, source.get("ReferencedFrameNumber"))
-    if found != (instance.sop_class_uid, instance.sop_instance_uid, instance.frame):
-        raise DicomError(f"{what} does not refer to the source image of its slice")
+def _derivation(groups: Dataset) -> Dataset:
+    """Return what holds a frame's Source Image Sequence; the macro's own sequence may be empty (type 2)."""
+    return groups.DerivationImageSequence[0] if groups.DerivationImageSequence else Dataset()
 
 
 def _segment(groups: Dataset, shared: Dataset) -> int | None:

@@ -95,7 +95,11 @@ def source_series(volume: Volume, *, seed: int = 0) -> SourceSeries:
         series_uid=template.SeriesInstanceUID,
         frame_of_reference_uid=template.FrameOfReferenceUID,
         instances=tuple(
-            SourceInstance(sop_class_uid=CTImageStorage, sop_instance_uid=phantom_uid(name, "instance", str(index)))
+            SourceInstance(
+                sop_class_uid=CTImageStorage,
+                sop_instance_uid=phantom_uid(name, "instance", str(index)),
+                position=tuple(volume.geometry.index_to_world((index, 0, 0)).tolist()),
+            )
             for index in range(volume.geometry.shape[0])
         ),
         dataset=template.to_json_dict(),

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+import pydicom
+
 import clara_wf
-from clara_wf.imaging.derivation import derive_uid
+from clara_wf.imaging.derivation import derive_uid, equipment
+from clara_wf.imaging.geometry import VolumeGeometry
 from clara_wf.imaging.record import SourceInstance, SourceSeries, Step, VolumeRecord
 from clara_wf.model.locks import now
 from clara_wf.reconstruction.geometry import Beam
@@ -29,15 +33,16 @@ def reconstruction_record(
 ) -> VolumeRecord:
     """Describe a reconstruction.
 
-    Where the projections come from DICOM, the volume is a new series of their study, under UIDs that follow from the
-    projections' and from its voxels: what refers to its slices can be written before they are.
+    Where the projections come from DICOM, the volume is a new series of their study, under UIDs that follow from all
+    that its images are made of: voxels, places, attributes, our version. What refers to its slices can be written
+    before they are, by whatever workflow.
 
     Parameters
     ----------
     scan, planned
         What was reconstructed, and how.
     digest : str
-        Of the voxels and where they are.
+        Of the voxels and where they are, as `derivation.volume_digest` makes it.
     patient_position : str
         How the patient lay.
     water_attenuation : float
@@ -67,20 +72,45 @@ def reconstruction_record(
 
 
 def _series(projections: SourceSeries, planned: Planned, digest: str, patient_position: str) -> SourceSeries:
-    series = derive_uid("reconstruction", projections.series_uid, digest)
+    # Without one, the projections' series stands for it: all reconstructions of a scan share the patient's frame.
+    frame = projections.frame_of_reference_uid or derive_uid("frame of reference", projections.series_uid)
+    geometry = planned.grid.patient_geometry(patient_position)
+    dataset = {
+        **projections.dataset,
+        **_acquisition(planned, patient_position),
+        **_plane(geometry),
+        "0018A001": {"vr": "SQ", "Value": [equipment("Reconstructed series").to_json_dict()]},  # with our version
+    }
+    # The attributes too: an archive may have mended a name since, and two objects that differ never share a UID.
+    parts = json.dumps([projections.study_uid, frame, dataset, pydicom.__version__], sort_keys=True)
+    series = derive_uid("reconstruction", projections.series_uid, digest, parts)
+    places = geometry.index_to_world([(index, 0, 0) for index in range(planned.grid.slices)])
     return SourceSeries(
         study_uid=projections.study_uid,
         series_uid=series,
-        # Without one, the projections' series stands for it: all reconstructions of a scan share the patient's frame.
-        frame_of_reference_uid=projections.frame_of_reference_uid
-        or derive_uid("frame of reference", projections.series_uid),
+        frame_of_reference_uid=frame,
         instances=tuple(
-            SourceInstance(sop_class_uid=_CT_IMAGE_STORAGE, sop_instance_uid=derive_uid(series, str(index)))
-            for index in range(planned.grid.slices)
+            SourceInstance(
+                sop_class_uid=_CT_IMAGE_STORAGE,
+                sop_instance_uid=derive_uid(series, str(index)),
+                position=(float(place[0]), float(place[1]), float(place[2])),
+            )
+            for index, place in enumerate(places)
         ),
-        dataset={**projections.dataset, **_acquisition(planned, patient_position)},
+        dataset=dataset,
         exists=False,
+        digest=digest,
     )
+
+
+def _plane(geometry: VolumeGeometry) -> Mapping[str, Any]:
+    """Return how the slices' pixels lie, and not the projections' (PS3.3, C.7.6.2 and C.7.6.3), as DICOM JSON."""
+    return {
+        "00200037": {"vr": "DS", "Value": [*geometry.axes[2], *geometry.axes[1]]},  # Image Orientation (Patient)
+        "00280030": {"vr": "DS", "Value": list(geometry.spacing[1:])},  # Pixel Spacing
+        "00280010": {"vr": "US", "Value": [geometry.shape[1]]},  # Rows
+        "00280011": {"vr": "US", "Value": [geometry.shape[2]]},  # Columns
+    }
 
 
 def _acquisition(planned: Planned, patient_position: str) -> Mapping[str, Any]:

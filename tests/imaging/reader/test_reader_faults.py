@@ -87,7 +87,7 @@ def test_a_link_to_a_folder_of_files_is_followed(folder, read, tmp_path):
 @pytest.mark.parametrize("keep", [140, 200, 400, 500])
 @pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
 def test_a_file_cut_off_in_its_header(folder, read, keep, syntax):
-    folder.add_slices(PLACES)
+    folder.add_slices(PLACES, prefix="good/")
     path = folder.save("cut", folder.image(SeriesInstanceUID="1.9"), syntax)
     path.write_bytes(path.read_bytes()[:keep])
     result = read()
@@ -190,6 +190,29 @@ def test_a_decimal_comma(folder, refuse):
     path.write_bytes(content.replace(b"0.75\\0.5", b"0,75\\0,5"))
     _, result = refuse(DicomError, r"PixelSpacing is '0,75\\\\0,5', which are no decimal numbers")
     assert result.states == {"1": "refused"}
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("vr", ["FD", "FL"])
+@pytest.mark.parametrize(
+    "keyword", ["Rows", "NumberOfFrames", "RescaleSlope", "RescaleIntercept", "PixelSpacing", "PixelPaddingValue"]
+)
+def test_a_number_that_is_not_finite_spoils_its_series_alone(folder, read, keyword, vr, number):
+    folder.add_slices(PLACES)
+    image = folder.image(SeriesInstanceUID="1.5")
+    if keyword in image:
+        del image[keyword]
+    image.add_new(keyword, vr, [0.5, number] if keyword == "PixelSpacing" else number)
+    folder.save("bad", image)
+    result = read()
+    assert result.names == ["1.2.840.99.2.mhd"]
+    assert result.states["bad"] == "refused"
+    assert result.reasons["bad"] == f"{keyword} holds a number that is not finite"
+
+
+def test_a_weighting_that_is_not_finite_spoils_nothing(folder, read):
+    folder.add_slices(PLACES, DiffusionBValue=float("nan"))
+    assert read().volume().array.shape[0] == 3
 
 
 @pytest.mark.parametrize("uid", ["", None, "../../../x", "a/b", "..", "1..2", "1" * 65])

@@ -228,6 +228,69 @@ def test_passes_of_a_clock_that_never_stands_are_split(folder, read):
 
 
 @pytest.mark.parametrize(
+    ("one", "other", "split"),
+    [
+        ({"EchoNumbers": 1, "EchoTime": 10}, {"EchoNumbers": 2, "EchoTime": 90}, "EchoNumbers"),
+        ({"EchoTime": "9.9"}, {"EchoTime": 90}, "EchoTime"),
+        ({"TemporalPositionIdentifier": 1}, {"TemporalPositionIdentifier": 2}, "TemporalPositionIdentifier"),
+        ({}, {"DiffusionBValue": 800.0}, "DiffusionBValue"),
+    ],
+)
+def test_echoes_between_each_other_are_no_one_volume(folder, read, one, other, split):
+    for number, changes in enumerate((one, other)):
+        for z in (0.0, 6.0, 12.0):
+            plane = np.full((5, 6), 100 * number + int(z), "<u2")
+            position = [0, 0, z + 3 * number]
+            folder.add(f"{number}-{z}", plane, ImagePositionPatient=position, RescaleIntercept=0, **changes)
+    result = read()
+    assert [result.volume(name).array[:, 0, 0].tolist() for name in result.names] == [[0, 6, 12], [100, 106, 112]]
+    assert [result.volume(name).geometry.spacing[0] for name in result.names] == [6, 6]
+    described = result.content["series"][0]["volumes"]
+    assert all(volume["split"].startswith(split) for volume in described)
+    assert result.content["counts"] == {"files": 6, "read": 6}
+
+
+def test_times_of_echoes_between_each_other(folder, read):
+    for number in range(16):
+        time, echo, step = number % 2, number // 2 % 2, number // 4
+        folder.add(
+            f"{number}",
+            ImagePositionPatient=[0, 0, 12 * step + 3 * time + 6 * echo],
+            TemporalPositionIdentifier=time + 1,
+            EchoNumbers=echo + 1,
+        )
+    result = read()
+    assert [volume["split"] for volume in result.content["series"][0]["volumes"]] == [
+        f"TemporalPositionIdentifier {time}, EchoNumbers {echo}" for time in (1, 2) for echo in (1, 2)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("places", "values"),
+    [
+        ([0, 2, 4, 6, 8], [1, 1, 1, 1, 2]),  # one slice alone is no stack
+        ([0, 2, 4, 6, 8, 10], [1, 2, 3, 4, 5, 6]),  # a number for each slice
+        ([0, 2, 4, 6, 8, 10], [1, 1, 2, 1, 2, 2]),  # those of a number lie unevenly
+        ([0, 2, 4, 6, 8, 10], ["1", "1.0", "1", "01", "1", "1.00"]),
+    ],
+)
+@pytest.mark.parametrize("resample", [False, True])
+def test_what_tells_no_stacks_apart_leaves_one_volume(folder, read, places, values, resample):
+    for number, (z, value) in enumerate(zip(places, values, strict=True)):
+        folder.add(f"{number}", ImagePositionPatient=[0, 0, z], EchoTime=value)
+    result = read(resample=resample)
+    assert result.names == ["1.2.840.99.2.mhd"]
+    assert result.volume().array.shape[0] == len(places)
+
+
+def test_echoes_of_a_tilted_gantry_are_resampled_each(folder, read):
+    for number in range(10):
+        folder.add(f"{number}", ImagePositionPatient=[0, 0.2 * number, 2.0 * number], EchoNumbers=number % 2)
+    result = read(resample=True)
+    assert [result.volume(name).array.shape[0] for name in result.names] == [5, 5]
+
+
+@pytest.mark.parametrize(
     ("changes", "spacing"),
     [({}, 2.5), ({"SpacingBetweenSlices": 3}, 3.0), ({"SliceThickness": None}, None)],
 )

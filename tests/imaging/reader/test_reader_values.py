@@ -15,6 +15,8 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from clara_wf.model.errors import DicomError
+
 NATIVE = [ExplicitVRLittleEndian, ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian]
 
 
@@ -116,6 +118,83 @@ def test_padding_in_ct_becomes_air(folder, read, stored, padding, limit, expecte
     assert array.dtype == np.int16
     assert array[0, 0, 0] == expected
     assert array[0, 0, 1] == 76
+
+
+@pytest.mark.parametrize(
+    ("dtype", "stored", "vr", "padding", "expected"),
+    [
+        ("<u2", 63536, "SS", -2000, -1024),  # GE, its signed padding kept by a program that made the pixels unsigned
+        ("<i2", -2000, "US", 63536, -1024),
+        ("<i2", -2000, "SS", -2000, -1024),
+        ("u1", 255, "SS", -1, -1024),
+        ("<i4", -2000, "SS", -2000, -1024),
+        ("<u2", 2000, "SS", -2000, 2000 - 1024),
+    ],
+)
+def test_padding_means_the_bits_whatever_its_vr(folder, read, dtype, stored, vr, padding, expected):
+    plane = np.full((5, 6), 100, dtype)
+    plane[0, 0] = stored
+    image = folder.image(plane)
+    image.add_new("PixelPaddingValue", vr, padding)
+    folder.save("1", image)
+    array = read().volume().array
+    assert array.dtype == np.int16
+    assert (array[0, 0, 0], array[0, 0, 1]) == (expected, 100 - 1024)
+
+
+def test_a_range_of_padding_about_zero_is_none_of_unsigned_pixels(folder, refuse):
+    image = folder.image()
+    image.add_new("PixelPaddingValue", "SS", -2000)
+    image.add_new("PixelPaddingRangeLimit", "SS", 0)
+    folder.save("1", image)
+    refuse(DicomError, "PixelPaddingValue or PixelPaddingRangeLimit is negative, the other is not")
+
+
+def test_slices_in_different_units(folder, refuse):
+    for number, units in enumerate(["HU", "Z_EFF", "HU"]):
+        folder.add(f"{number}", ImagePositionPatient=[0, 0, number], RescaleType=units)
+    _, result = refuse(DicomError, r"its slices are in different units \(RescaleType\)")
+    assert result.content["counts"] == {"files": 3, "refused": 3}
+
+
+def test_stacks_may_have_units_of_their_own(folder, read):
+    """Magnitude and phase of an MR series: at the same places, told apart by their ImageType."""
+    for number, (kind, units) in enumerate([("M", "normalized"), ("P", "milliradials")] * 2):
+        changes = {"Modality": "MR", "ImageType": ["ORIGINAL", "PRIMARY", kind], "RescaleType": units}
+        folder.add(f"{number}", ImagePositionPatient=[0, 0, number // 2], **changes)
+    result = read()
+    assert [result.record(name).units for name in result.names] == ["normalized", "milliradials"]
+
+
+@pytest.mark.parametrize(("units", "expected"), [(None, "HU"), ("HU", "HU"), ("US", ""), ("Z_EFF", "Z_EFF")])
+def test_units_of_ct(folder, read, units, expected):
+    folder.add_slices([0, 1], **({"RescaleType": units} if units else {}))
+    assert read().record().units == expected
+
+
+def test_a_slice_without_slope_among_others(folder, refuse):
+    folder.add_slices([0, 1, 2], RescaleSlope=2)
+    folder.add("other", ImagePositionPatient=[-10, 20, 3], RescaleSlope=None)
+    refuse(DicomError, "some of its images have a RescaleSlope and others have none")
+
+
+@pytest.mark.parametrize(
+    ("changes", "note"),
+    [
+        ({"RescaleSlope": None}, "RescaleSlope is missing: it is taken as 1"),
+        (
+            {"RescaleIntercept": None},
+            "RescaleIntercept is missing: its stored values are taken with RescaleSlope alone",
+        ),
+        (
+            {"RescaleIntercept": None, "RescaleSlope": None},
+            "RescaleIntercept is missing: its stored values are taken as they are",
+        ),
+    ],
+)
+def test_what_is_missing_of_the_rescale_is_noted(folder, read, changes, note):
+    folder.add_slices([0, 1], **changes)
+    assert read().content["series"][0]["volumes"][0]["notes"] == [note]
 
 
 def test_padding_elsewhere_stays(folder, read):
