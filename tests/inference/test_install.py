@@ -5,17 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from tiny_network import save_network
+import yaml
+from tiny_network import described, model_folder, save_network
 
 from clara_wf.inference.description import DescriptionError
 from clara_wf.inference.download import WeightsUnavailable
-from clara_wf.inference.install import KNOWN, install
+from clara_wf.inference.install import KNOWN, install, install_described
 from clara_wf.inference.repository import ModelDamaged, find_model, list_models, verify
 from clara_wf.inference.segment import Segmenter
 from clara_wf.model.errors import InputError, LackError, ModelMissing, UsageError
@@ -194,3 +196,129 @@ def test_what_is_installed_and_whole_is_left_alone(models):
     install("liver", models, progress=words.append)
     assert words == ["liver is installed"]
     assert (models / "liver" / "1" / "model.onnx").stat().st_ino == before.st_ino
+
+
+def state(folder: Path) -> dict[str, tuple[int, bytes]]:
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return {str(path.relative_to(folder)): (path.stat().st_ino, path.read_bytes()) for path in files}
+
+
+def add_own_files(model: Path) -> None:
+    """Put there what a person is told to: an engine for the GPU; and a version of the person's own."""
+    (model / "1/model.plan").write_bytes(b"an engine for a GPU")
+    (model / "2").mkdir()
+    (model / "2/model.onnx").write_bytes(b"another version")
+
+
+def test_installing_the_same_again_writes_nothing(tmp_path, own_model, tiny):
+    root, source = tmp_path / "models", own_model(tiny)
+    install("tiny", root, source=source)
+    add_own_files(root / "tiny")
+    before = state(root / "tiny")
+    install("tiny", root, source=source)
+    text = (source / "model.yaml").read_text()
+    for force in (False, True):
+        install_described("tiny", root, onnx_file=source / "network.onnx", description_text=text, force=force)
+    assert state(root / "tiny") == before
+
+
+@pytest.mark.parametrize("changed", ["network", "description"])
+def test_another_model_is_not_replaced(tmp_path, own_model, tiny, changed):
+    root = tmp_path / "models"
+    install("tiny", root, source=own_model(tiny))
+    before = state(root / "tiny")
+    other = model_folder(tmp_path / "other", described(title="Another") if changed == "description" else tiny)
+    if changed == "network":
+        save_network(other / "network.onnx", operation="Neg")
+    with pytest.raises(UsageError, match=r"another model is installed as tiny.*clara-wf model add FOLDER --force"):
+        install("tiny", root, source=other)
+    assert state(root / "tiny") == before
+    # Of a damaged one, the network is still what it was.
+    (root / "tiny/model.yaml").write_text("{")
+    if changed == "network":
+        with pytest.raises(UsageError, match="another model"):
+            install("tiny", root, source=other)
+    else:
+        install("tiny", root, source=other)
+        assert find_model(root, "tiny").description.title == "Another"
+
+
+def test_a_damaged_model_is_mended_unless_something_would_be_lost(tmp_path, own_model, tiny):
+    root, source = tmp_path / "models", own_model(tiny)
+    install("tiny", root, source=source)
+    add_own_files(root / "tiny")
+    (root / "tiny/1/__pycache__").mkdir()
+    (root / "tiny/installed.json").write_text("{")
+    before = state(root / "tiny")
+    with pytest.raises(UsageError, match=r"did not put into .*/tiny: 1/model\.plan, 2\. Move that elsewhere"):
+        install("tiny", root, source=source)
+    assert state(root / "tiny") == before
+    (root / "tiny/1/model.plan").unlink()
+    shutil.rmtree(root / "tiny/2")
+    install("tiny", root, source=source)
+    verify(find_model(root, "tiny"))
+
+
+@pytest.mark.parametrize("name", ["liver", "liver-lesion"])
+def test_a_model_that_somebody_else_put_there_is_left_alone(tmp_path, name):
+    """The user's own, for Triton, under a name that clara-wf fetches."""
+    root = tmp_path / "models"
+    (root / "liver/1").mkdir(parents=True)
+    (root / "liver/1/model.onnx").write_bytes(b"mine")
+    (root / "liver/config.pbtxt").write_text("mine")
+    before = state(root)
+    with pytest.raises(UsageError, match=r"/liver is there already, and clara-wf did not install it.*Move it"):
+        install(name, root)
+    before[".install.lock"] = state(root)[".install.lock"]
+    assert state(root) == before
+
+
+def test_one_s_own_model_does_not_take_the_place_of_somebody_else_s(tmp_path, own_model, tiny):
+    root, source = tmp_path / "models", own_model(tiny)
+    (root / "tiny/1").mkdir(parents=True)
+    (root / "tiny/1/model.onnx").write_bytes((source / "network.onnx").read_bytes())
+    with pytest.raises(UsageError, match="clara-wf did not install it"):
+        install("tiny", root, source=source)
+    assert [path.name for path in (root / "tiny").iterdir()] == ["1"]
+
+
+def test_a_fetched_model_is_mended_unless_something_would_be_lost(models, tmp_path):
+    root = tmp_path / "models"
+    shutil.copytree(models / "liver", root / "liver")
+    (root / "liver/model.yaml").write_text("{")
+    add_own_files(root / "liver")
+    before = state(root / "liver")
+    with pytest.raises(UsageError, match=r"1/model\.plan, 2\. Move that elsewhere"):
+        install("liver", root)
+    assert state(root / "liver") == before
+
+
+@pytest.mark.parametrize("target", ["a model", "nothing", "a file"])
+def test_by_force_a_link_is_replaced_but_not_what_it_leads_to(tmp_path, own_model, tiny, target):
+    root, source, elsewhere = tmp_path / "models", own_model(tiny), tmp_path / "elsewhere"
+    if target == "a model":
+        install("tiny", root, source=model_folder(tmp_path / "other", described(title="Another")))
+        (root / "tiny").rename(elsewhere)
+    elif target == "a file":
+        elsewhere.write_text("mine")
+    root.mkdir(exist_ok=True)
+    (root / "tiny").symlink_to(elsewhere)
+    before = state(elsewhere) if elsewhere.is_dir() else None
+    options = {"onnx_file": source / "network.onnx", "description_text": yaml.safe_dump(tiny)}
+    with pytest.raises(UsageError, match="--force"):
+        install_described("tiny", root, **options)
+    install_described("tiny", root, **options, force=True)
+    assert not (root / "tiny").is_symlink()
+    assert sorted(path.name for path in root.iterdir()) == [".install.lock", "tiny"]
+    assert before is None or state(elsewhere) == before
+
+
+def test_a_link_that_was_left_is_cleared_away(tmp_path, own_model, tiny):
+    root = tmp_path / "models"
+    root.mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/diary.txt").write_text("mine")
+    (root / ".unfinished-0123-old").symlink_to(tmp_path / "elsewhere")
+    install("tiny", root, source=own_model(tiny))
+    assert sorted(path.name for path in root.iterdir()) == [".install.lock", "tiny"]
+    assert (tmp_path / "elsewhere/diary.txt").is_file()

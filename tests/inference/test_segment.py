@@ -6,6 +6,7 @@ import copy
 
 import numpy as np
 import pytest
+from tiny_network import install_instead
 
 from clara_wf.imaging.geometry import VolumeGeometry
 from clara_wf.imaging.volume import Volume
@@ -38,7 +39,7 @@ def volume(axes=((0.0, 0.0, 1.0), (0.0, 1.0, 0.0), (1.0, 0.0, 0.0)), spacing=(2.
 def segmenter(own_model, tmp_path, tiny):
     def make(**changes):
         description = {**copy.deepcopy(tiny), **changes}
-        install("tiny", tmp_path / "models", source=own_model(description))
+        install_instead("tiny", tmp_path / "models", source=own_model(description))
         return Segmenter(tmp_path / "models", "tiny")
 
     return make
@@ -197,7 +198,7 @@ def test_a_network_for_the_inside_of_an_organ(own_model, tmp_path, tiny, orienta
     for point in (spot, elsewhere):
         i, j, k = np.round(given.geometry.world_to_index(point)).astype(int)
         given.array[i - 1 : i + 2, j - 1 : j + 2, k - 1 : k + 2] = 800
-    install("tiny", root, source=own_model({**tiny, "largest_component": True}))
+    install_instead("tiny", root, source=own_model({**tiny, "largest_component": True}))
     out, result = labelled(Segmenter(root, "inner"), given)
     assert [label.name for label in result.labels] == ["bright", "brightest"]
     assert np.allclose(result.measurements["brightest"]["centroid_mm"], spot, atol=1.1)

@@ -13,7 +13,7 @@ import numpy as np
 import psutil
 import pytest
 from served_code import behave, standing, wait_until
-from tiny_network import described, model_folder, save_network
+from tiny_network import described, install_instead, model_folder, save_network
 from triton_server import free_port
 
 from clara_wf.inference.engine import EngineError
@@ -331,7 +331,7 @@ def test_a_model_that_was_installed_anew_is_loaded_anew(stand, models, tmp_path)
     assert np.array_equal(before.infer(window()), window())
     folder = model_folder(tmp_path / "negative", described(name="fresh", version="2"))
     save_network(folder / "network.onnx", operation="Neg")
-    install("fresh", models, source=folder)
+    install_instead("fresh", models, source=folder)
     after = TritonNetwork(stand.server.http, find_model(models, "fresh"), say=lambda _: None, log=LOG)
     assert np.array_equal(after.infer(window()), -window())
     before.release()

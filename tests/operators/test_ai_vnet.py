@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_network import described, model_folder
+from tiny_network import described, install_instead, model_folder
 
 from clara_wf.imaging.geometry import VolumeGeometry
 from clara_wf.imaging.metaimage import read_volume, write_volume
@@ -145,7 +145,7 @@ def test_one_volume_does_not_hide_another(root, app):
 
 def test_a_volume_beyond_a_fixed_window_does_not_hide_another(root, app, tmp_path):
     fixed = {**DESCRIPTION, "window": {"size": [16, 16, 16], "padding": -1000}}
-    install("bright", app / "models", source=model_folder(tmp_path / "own", fixed))
+    install_instead("bright", app / "models", source=model_folder(tmp_path / "own", fixed))
     put(app, "large")
     image = np.full((10, 12, 12), -200, np.int16)
     image[3:7, 3:9, 3:9] = 300

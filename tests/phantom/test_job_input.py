@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from clara_wf.imaging.metaimage import read_volume
 from clara_wf.imaging.record import read_record
 from clara_wf.model.errors import UsageError
 from clara_wf.phantom import job_input
-from clara_wf.phantom.job_input import ensure_test_data, truth_of
+from clara_wf.phantom.job_input import Origin, ensure_test_data, origin_of, truth_of
 from clara_wf.phantom.scans import fan, parallel
 from clara_wf.reconstruction.dicom_ct_pd import open_ct_pd
 from clara_wf.reconstruction.inputs import InputOptions, open_inputs
@@ -221,3 +222,63 @@ def test_there_is_no_truth_for_an_input_that_somebody_changed(tmp_path: Path) ->
     (job / "ai-vnet/input/recon.mhd").write_text("my own")
     assert truth_of(tmp_path, JOB, "ai-vnet") is None
     assert truth_of(tmp_path, JOB, "dicom-reader") is None
+    assert origin_of(tmp_path, JOB, "ai-vnet") is Origin.CHANGED
+    assert origin_of(tmp_path, JOB, "dicom-reader") is Origin.FOREIGN
+
+
+def without_hashes(stamp: Path) -> None:
+    """Turn a stamp into one of an earlier version."""
+    content = json.loads(stamp.read_text())
+    del content["sha256"]
+    stamp.write_text(json.dumps(content))
+
+
+def test_a_copy_is_no_change(tmp_path, monkeypatch):
+    ensure(tmp_path / "made")
+    shutil.copytree(tmp_path / "made", tmp_path / "copy", copy_function=shutil.copyfile)
+    job = tmp_path / "copy" / JOB
+    assert truth_of(tmp_path / "copy", JOB, "ai-vnet") == job / "truth"
+    # And one that is out of date is made again, as what was made here.
+    monkeypatch.setattr(job_input, "generator_sha256", lambda: "of another version")
+    before = contents(job / "ai-vnet/input")
+    ensure(tmp_path / "copy")
+    assert contents(job / "ai-vnet/input") != before
+    assert truth_of(tmp_path / "copy", JOB, "ai-vnet") == job / "truth"
+
+
+def test_what_has_its_size_and_time_is_not_read(tmp_path, monkeypatch):
+    read = []
+    job = ensure(tmp_path)
+    monkeypatch.setattr(job_input, "_sha256", lambda path: read.append(path.name))
+    ensure(tmp_path)
+    assert truth_of(tmp_path, JOB, "ai-vnet") is not None
+    assert read == []
+    os.utime(job / "ai-vnet/input/recon.raw")
+    assert truth_of(tmp_path, JOB, "ai-vnet") is None
+    assert read == ["recon.raw"]
+
+
+@pytest.mark.parametrize("damage", ["a byte", "a file less", "a file more", "the stamp", "a stamp that is a list"])
+def test_damage_is_told_from_what_is_the_user_s_own(tmp_path, damage):
+    stage = ensure(tmp_path) / "ai-vnet"
+    raw = stage / "input/recon.raw"
+    if damage == "a byte":
+        raw.write_bytes(b"\x01" + raw.read_bytes()[1:])
+    elif damage == "a file less":
+        raw.unlink()
+    elif damage == "a file more":
+        (stage / "input/more").touch()
+    else:
+        (stage / "input.stamp.json").write_text("[]" if damage.endswith("list") else "{")
+    before = contents(stage)
+    assert origin_of(tmp_path, JOB, "ai-vnet") is Origin.CHANGED
+    ensure(tmp_path, seed=1)
+    assert contents(stage) == before
+
+
+def test_a_stamp_of_an_earlier_version_has_no_hashes(tmp_path):
+    stage = ensure(tmp_path) / "ai-vnet"
+    without_hashes(stage / "input.stamp.json")
+    assert origin_of(tmp_path, JOB, "ai-vnet") is Origin.OURS
+    os.utime(stage / "input/recon.raw")
+    assert origin_of(tmp_path, JOB, "ai-vnet") is Origin.CHANGED

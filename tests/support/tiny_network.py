@@ -11,6 +11,8 @@ import onnx
 import yaml
 from onnx import TensorProto, helper
 
+from clara_wf.inference.install import install_described
+
 DESCRIPTION: dict[str, Any] = {
     "schema": "clara-wf/model/1",
     "name": "tiny",
@@ -56,3 +58,9 @@ def model_folder(folder: Path, description: dict[str, Any]) -> Path:
     save_network(folder / "network.onnx")
     (folder / "model.yaml").write_text(yaml.safe_dump(description))
     return folder
+
+
+def install_instead(name: str, root: Path, *, source: Path) -> None:
+    """Install what `model_folder` made, in the place of another model of that name."""
+    text = (source / "model.yaml").read_text()
+    install_described(name, root, onnx_file=source / "network.onnx", description_text=text, force=True)

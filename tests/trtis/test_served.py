@@ -17,7 +17,7 @@ import pytest
 import yaml
 from onnx import TensorProto, helper, numpy_helper
 from served_code import wait_until
-from tiny_network import described, save_network
+from tiny_network import described, install_instead, save_network
 from triton_server import LOCK, free_port, infer, running
 
 from clara_wf.inference.engine import OpenVinoNetwork
@@ -302,11 +302,12 @@ def test_a_model_that_is_installed_again_is_served_as_before(tmp_path):
     add(root, "one", "n")
     wanted = Serving(instances=3, max_batch=2)
     assert configure(find_model(root, "one"), wanted) == ["config.pbtxt", "serving.json"]
-    install("one", root, source=tmp_path / "source-one")
+    (tmp_path / "source-one/model.yaml").write_text(yaml.safe_dump(described(name="one", version="2", background=True)))
+    install_instead("one", root, source=tmp_path / "source-one")
     assert read_serving(root / "one") == wanted
     assert "count: 3" in (root / "one/config.pbtxt").read_text()
     convolution(tmp_path / "source-one/network.onnx", 1)
-    install("one", root, source=tmp_path / "source-one")
+    install_instead("one", root, source=tmp_path / "source-one")
     assert read_serving(root / "one") == Serving(), "the new network takes one window at a time"
 
 

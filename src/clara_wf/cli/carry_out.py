@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from clara_wf.chart.render import plan_job
 from clara_wf.chart.request import JobRequest, merge
@@ -157,15 +157,27 @@ def raise_if_failed(job: Job, logs: Path) -> None:
     raise StageFailed(message, remedy=remedy)
 
 
-def print_end(job: Job, outcome: Outcome | None, fault: ClaraError | None = None, *, output: Path | None) -> None:
-    """Print the last line of a run for programs: the job, its result, and the folder that holds it."""
-    entry = {
+def print_end(
+    job: Job,
+    outcome: Outcome | None,
+    fault: ClaraError | None = None,
+    *,
+    output: Path | None,
+    compared: bool | None = None,
+) -> None:
+    """Print the last line of a run for programs: the job, its result, and the folder that holds it.
+
+    `compared` says whether the result was held against a truth; None where that is not asked, and then not said.
+    """
+    entry: dict[str, Any] = {
         "event": "JobEnded",
         "job": job.to_json(),
         "output": str(output) if output else None,
         "result": outcome.to_json() if outcome else None,
         "error": str(fault) if fault else None,
     }
+    if compared is not None:
+        entry["compared"] = compared
     print(json.dumps(entry, ensure_ascii=False), flush=True)
 
 

@@ -24,6 +24,10 @@ _MEMORY_GIB = 4.0
 #: Environment, models, test data and one payload.
 _DISK_GIB = 4.0
 _TRITON_PORTS = (8000, 8001, 8002)
+#: What something works without.
+_CAN_DO_WITHOUT = {"models", "containers", "cluster", "inference server", "ports"}
+#: What a check may end with: our own errors, the system's, and those of a library that is not whole.
+_FAULTS = (ClaraError, OSError, ImportError, RuntimeError, ValueError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,13 +44,29 @@ class Finding:
 def doctor(*, as_json: Json = False) -> None:
     """Check this machine: Python, memory, disk, Helm, models, engine, containers, cluster, inference server."""
     where = places()
-    findings = [finding for check in _CHECKS for finding in check(where)]
+    findings = [finding for name in _CHECKS for finding in _guarded(name, where)]
     if as_json:
         print_json([asdict(finding) for finding in findings])
     else:
         _print(findings)
     if any(finding.needed and not finding.ok for finding in findings):
         raise typer.Exit(LackError.exit_code)
+
+
+def _guarded(name: str, where: Places) -> Iterator[Finding]:
+    """Look at one thing; where even that fails, that is what was found, and the others are looked at."""
+    try:
+        yield from _CHECKS[name](where)
+    except _FAULTS as fault:
+        said = fault.message if isinstance(fault, ClaraError) else f"{type(fault).__name__}: {fault}"
+        remedy = fault.remedy if isinstance(fault, ClaraError) else None
+        yield Finding(
+            name=name,
+            ok=False,
+            detail=f"cannot be looked at: {said}",
+            remedy=remedy or "Mend that, and run clara-wf doctor again",
+            needed=name not in _CAN_DO_WITHOUT,
+        )
 
 
 def _print(findings: list[Finding]) -> None:
@@ -213,17 +233,17 @@ def _is_free(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
-_CHECKS: tuple[Callable[[Places], Iterator[Finding]], ...] = (
-    _python,
-    _memory,
-    _disk,
-    _helm,
-    _models,
-    _engine,
-    _reconstruction,
-    _decoders,
-    _containers,
-    _cluster,
-    _server,
-    _ports,
-)
+_CHECKS: dict[str, Callable[[Places], Iterator[Finding]]] = {
+    "Python": _python,
+    "memory": _memory,
+    "disk": _disk,
+    "Helm": _helm,
+    "models": _models,
+    "engine": _engine,
+    "reconstruction": _reconstruction,
+    "DICOM decoders": _decoders,
+    "containers": _containers,
+    "cluster": _cluster,
+    "inference server": _server,
+    "ports": _ports,
+}

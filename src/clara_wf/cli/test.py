@@ -122,19 +122,29 @@ def _let_stages_read(job: Plan) -> None:
 
 
 def _judge(done: Job, job: Plan, *, as_json: bool) -> None:
+    from clara_wf.phantom.job_input import Origin, origin_of
+
     outcome = None
+    origin = origin_of(job.payload.parent, job.job_id, job.stages[0].name)
+    if origin is Origin.CHANGED:
+        remark(
+            f"The input was changed since it was made: nothing was compared. To have it made again, remove {job.input}"
+        )
     try:
         raise_if_failed(done, Payload(root=job.payload).logs)
-        outcome = _compared(gather(job), job)
+        outcome = gather(job)
+        if origin is Origin.OURS:
+            outcome = _compared(outcome, job)
         _check(outcome, job)
     except ClaraError as fault:
         if as_json:
-            print_end(done, outcome, fault, output=None)
+            compared = outcome is not None and bool(outcome.comparison)
+            print_end(done, outcome, fault, output=None, compared=compared)
         elif outcome is not None:
             show(outcome)
         raise
     if as_json:
-        print_end(done, outcome, output=job.output)
+        print_end(done, outcome, output=job.output, compared=bool(outcome.comparison))
         return
     show(outcome)
     console = results()
@@ -142,19 +152,18 @@ def _judge(done: Job, job: Plan, *, as_json: bool) -> None:
         console.print(f"preview: {preview}", markup=False)
     console.print(f"output:  {job.output}", markup=False)
     seconds = f" in {done.wall_s:.1f} s" if done.wall_s is not None else ""
-    judged = "" if outcome.comparison or not outcome.labelled else " (there is no truth to compare with)"
+    lack = "nothing was compared" if origin is Origin.CHANGED else "there is no truth to compare with"
+    judged = "" if outcome.comparison or not outcome.labelled else f" ({lack})"
     console.print(f"[bold green]passed[/]: {job.workflow}{seconds}{judged}. Not for clinical use.")
 
 
 def _compared(outcome: Outcome, job: Plan) -> Outcome:
-    """Compare with the truth, where a stage made labels and the input is a phantom of ours."""
-    from clara_wf.phantom.job_input import truth_of
-
-    truth = truth_of(job.payload.parent, job.job_id, job.stages[0].name)
-    if not outcome.labelled or truth is None:
+    """Compare what a stage has labelled in a phantom of ours with the truth."""
+    if not outcome.labelled:
         return outcome
     from clara_wf.cli.truth import compare
 
+    truth = job.payload / "truth"
     same_grid = all(stage.name != "recon" for stage in job.stages)
     return replace(outcome, comparison=compare(outcome.labelled[0].volume, truth / "liver.mhd", same_grid=same_grid))
 

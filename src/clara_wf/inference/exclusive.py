@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from clara_wf.model.filelock import locked
-from clara_wf.model.files import UNFINISHED
+from clara_wf.model.files import UNFINISHED, clear_away
 
 _LOCK = ".install.lock"
 
@@ -18,5 +17,5 @@ def alone(root: Path) -> Iterator[None]:
     """Let one process at a time change a repository, and clear what an interrupted one left."""
     with locked(root / _LOCK):
         for leftover in root.glob(f"{UNFINISHED}*"):
-            shutil.rmtree(leftover, ignore_errors=True)
+            clear_away(leftover)
         yield

@@ -6,7 +6,9 @@ and simply started again.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import shutil
 import unicodedata
 from collections.abc import Callable
@@ -23,6 +25,7 @@ from clara_wf.inference.graph import lesion_graph, liver_graph
 from clara_wf.inference.onnx_file import check_graph, misfits, printable
 from clara_wf.inference.reader import quoted
 from clara_wf.inference.repository import (
+    CONFIG,
     MODEL_FILE,
     RECEIPT,
     InstalledModel,
@@ -30,13 +33,15 @@ from clara_wf.inference.repository import (
     catalogue_path,
     check_name,
     find_model,
+    has_receipt,
     sha256_of,
+    unreadable,
     verify,
 )
-from clara_wf.inference.serving import write_served
+from clara_wf.inference.serving import CODE, SETTINGS, write_served
 from clara_wf.inference.weights import read_kernels
 from clara_wf.model.errors import InputError, ModelMissing, UsageError
-from clara_wf.model.files import folder_appearing
+from clara_wf.model.files import UNFINISHED, folder_appearing
 
 Progress = Callable[[str], None]
 #: What can be installed by name alone.
@@ -46,6 +51,9 @@ _UNREADABLE = {"Cc", "Cs", "Zl", "Zp"}
 #: Of a label's name: DICOM's Segment Label is LO.
 LONGEST_NAME = 64
 _MOST_TOLD = 20
+#: What we put into a model's folder, and what comes of running it; all else is the user's.
+_OURS = {CONFIG, FILE_NAME, RECEIPT, SETTINGS}
+_OURS_BY_VERSION = {MODEL_FILE, *CODE, "__pycache__"}
 
 
 def install(
@@ -73,7 +81,7 @@ def install(
     Raises
     ------
     UsageError
-        The name is unknown and there is no `source`.
+        The name is unknown and there is no `source`, or something else has the name that would be lost.
     LackError
         The weights cannot be fetched.
     InputError
@@ -103,6 +111,8 @@ def _install_known(name: str, root: Path, source: Path | None, progress: Progres
     if present is not None:
         progress(f"{name} is installed")
         return present
+    # Before anything is fetched.
+    _check_replaceable(root, name, remedy="Move it elsewhere, or use a model of another name")
     build, member = KNOWN[name]
     with folder_appearing(root / name) as folder:
         progress(f"fetching the weights of {name}")
@@ -158,21 +168,86 @@ def install_described(
     _check(onnx_file, description)
     root.mkdir(parents=True, exist_ok=True)
     with alone(root):
-        if (root / name).exists() and not force and not _is_same(root / name, onnx_file, description_text):
-            raise UsageError(
-                f"another model is installed as {name}",
-                remedy="Give this one another name by --name NAME, or replace that one by --force",
-            )
+        if not force:
+            remedy = "Give this one another name by --name NAME, or replace that one by --force"
+            _check_free(root, onnx_file, description_text, description, remedy=remedy)
         return _put(root, onnx_file, description_text, description, progress)
 
 
-def _is_same(folder: Path, onnx_file: Path, description_text: str) -> bool:
-    """Whether a folder of the repository holds just this model."""
-    file, described = folder / "1" / MODEL_FILE, folder / FILE_NAME
-    if not file.is_file() or not described.is_file():
+def _check_free(root: Path, file: Path, text: str, description: ModelDescription, *, remedy: str) -> None:
+    """Refuse to replace anything but this very model, where it is damaged.
+
+    Raises
+    ------
+    UsageError
+        Something else has its name.
+    ModelDamaged
+        What has its name cannot be read.
+    """
+    name = description.name
+    if _is_installed(root, file, text, description):
+        return
+    held = _networks(root / name) if has_receipt(root / name) else set()
+    if held and (_whole(root, name) or sha256_of(file) not in held):
+        raise UsageError(f"another model is installed as {name}", remedy=remedy)
+    _check_replaceable(root, name, remedy=remedy)
+
+
+def _check_replaceable(root: Path, name: str, *, remedy: str) -> None:
+    """Refuse to replace a folder that is not ours, or in which something is not.
+
+    Raises
+    ------
+    UsageError
+        It would be lost.
+    ModelDamaged
+        It cannot be read.
+    """
+    folder = root / name
+    if not os.path.lexists(folder):
+        return
+    if not has_receipt(folder):
+        raise UsageError(f"{folder} is there already, and clara-wf did not install it", remedy=remedy)
+    try:
+        strange = _strange(folder)
+    except OSError as exc:
+        raise unreadable(name, "its folder", exc) from exc
+    if strange:
+        raise UsageError(
+            f"to install {name} again would remove what clara-wf did not put into {folder}: "
+            f"{printable(', '.join(strange[:_MOST_TOLD]))}",
+            remedy="Move that elsewhere, and do this again",
+        )
+
+
+def _strange(folder: Path) -> list[str]:
+    """Name what is in a model's folder and is not ours: an engine for its GPU, another version."""
+    version = folder / "1"
+    inside = list(version.iterdir()) if version.is_dir() else []
+    found = [path for path in folder.iterdir() if path != version and path.name not in _OURS]
+    found += [path for path in inside if path.name not in _OURS_BY_VERSION]
+    return sorted(str(path.relative_to(folder)) for path in found if not path.name.startswith(UNFINISHED))
+
+
+def _networks(folder: Path) -> set[str]:
+    """Return the hashes of the network that a model's folder holds and of that which was installed, if they are known.
+
+    Whoever has either of them at hand loses nothing when the folder is replaced.
+    """
+    hashes = set()
+    with contextlib.suppress(OSError):
+        hashes.add(sha256_of(folder / "1" / MODEL_FILE))
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        hashes.add(str(json.loads((folder / RECEIPT).read_text(encoding="utf-8"))["sha256"]))
+    return hashes
+
+
+def _is_installed(root: Path, file: Path, text: str, description: ModelDescription) -> bool:
+    """Whether the repository holds just this model, and whole."""
+    model = _whole(root, description.name)
+    if model is None or model.sha256 != sha256_of(file):
         return False
-    same_text = described.read_bytes() == description_text.encode()
-    return same_text and sha256_of(file) == sha256_of(onnx_file)
+    return (model.folder / FILE_NAME).read_bytes() == text.encode()
 
 
 def _install_own(name: str, root: Path, source: Path, progress: Progress) -> InstalledModel:
@@ -184,7 +259,10 @@ def _install_own(name: str, root: Path, source: Path, progress: Progress) -> Ins
     if description.name != name:
         raise DescriptionError(f"{description_path.name} describes the model {description.name}, not {name}")
     _check(file, description)
-    return _put(root, file, description_path.read_text(encoding="utf-8"), description, progress)
+    text = description_path.read_text(encoding="utf-8")
+    remedy = "Give this one another name, or replace that one by: clara-wf model add FOLDER --force"
+    _check_free(root, file, text, description, remedy=remedy)
+    return _put(root, file, text, description, progress)
 
 
 #: What to do about a link that is not followed.
@@ -236,8 +314,11 @@ def _check(file: Path, description: ModelDescription) -> None:
 
 
 def _put(root: Path, file: Path, text: str, description: ModelDescription, progress: Progress) -> InstalledModel:
-    """Put a checked network and its description into the repository."""
+    """Put a checked network and its description into the repository, unless just this is there."""
     name = description.name
+    if _is_installed(root, file, text, description):
+        progress(f"{name} is installed")
+        return find_model(root, name)
     with folder_appearing(root / name) as folder:
         progress(f"copying {name}")
         shutil.copyfile(file, _model_path(folder))
@@ -263,12 +344,20 @@ def _own_files(source: Path) -> tuple[Path, Path]:
 
 def _present(name: str, root: Path) -> InstalledModel | None:
     """Return a known model if it is installed, whole, and described as this version describes it."""
+    model = _whole(root, name)
+    if model is None or (model.folder / FILE_NAME).read_bytes() != catalogue_path(name).read_bytes():
+        return None
+    return model
+
+
+def _whole(root: Path, name: str) -> InstalledModel | None:
+    """Return a model if it is installed and whole."""
     try:
         model = find_model(root, name)
         verify(model)
     except (ModelMissing, ModelDamaged, DescriptionError):
         return None
-    return model if (model.folder / FILE_NAME).read_bytes() == catalogue_path(name).read_bytes() else None
+    return model
 
 
 def _known_description(name: str) -> ModelDescription:

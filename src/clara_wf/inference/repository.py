@@ -10,6 +10,7 @@ import difflib
 import hashlib
 import json
 import re
+import stat
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -56,7 +57,20 @@ def list_models(root: Path) -> list[str]:
     """Return the names of the installed models; none if there is no repository."""
     if not root.is_dir():
         return []
-    return sorted(entry.name for entry in root.iterdir() if (entry / RECEIPT).is_file() and _NAME.fullmatch(entry.name))
+    return sorted(entry.name for entry in root.iterdir() if _NAME.fullmatch(entry.name) and has_receipt(entry))
+
+
+def has_receipt(folder: Path) -> bool:
+    """Whether we installed what is in a folder. Where that may not be looked up it may be so, and reading it will say.
+
+    Not by `is_file`, which raises for such a folder in one version of Python and hides it in another.
+    """
+    try:
+        return stat.S_ISREG((folder / RECEIPT).stat().st_mode)
+    except PermissionError:
+        return True
+    except OSError:
+        return False
 
 
 def find_model(root: Path, name: str) -> InstalledModel:
@@ -67,13 +81,12 @@ def find_model(root: Path, name: str) -> InstalledModel:
     ModelMissing
         It is not installed; the remedy is the command that installs it.
     ModelDamaged
-        Its receipt or file is broken or missing.
+        Its receipt is broken, or its folder cannot be read.
     DescriptionError
         Its description is wrong.
     """
     folder = root / check_name(name)
-    receipt = folder / RECEIPT
-    if not receipt.is_file():
+    if not has_receipt(folder):
         known = list_models(root)
         nearest = difflib.get_close_matches(name, known, n=1)
         raise ModelMissing(
@@ -81,14 +94,18 @@ def find_model(root: Path, name: str) -> InstalledModel:
             remedy=(f"Did you mean {nearest[0]}? " if nearest else "") + _remedy(name),
         )
     try:
-        content = json.loads(receipt.read_text(encoding="utf-8"))
+        content = json.loads((folder / RECEIPT).read_text(encoding="utf-8"))
         file, sha256 = folder / str(content["file"]), str(content["sha256"])
+    except OSError as exc:
+        raise unreadable(name, RECEIPT, exc) from exc
     except (ValueError, KeyError, TypeError) as exc:
         raise damaged(name, f"{RECEIPT} is broken") from exc
     try:
         description = load(folder / FILE_NAME)
     except DescriptionError as exc:
         raise DescriptionError(exc.message, remedy=_remedy(name)) from exc
+    except OSError as exc:
+        raise unreadable(name, FILE_NAME, exc) from exc
     return InstalledModel(name=name, folder=folder, file=file, sha256=sha256, description=description)
 
 
@@ -120,12 +137,14 @@ def verify(model: InstalledModel) -> None:
     Raises
     ------
     ModelDamaged
-        It is another, or gone.
+        It is another, gone, or cannot be read.
     """
     try:
         actual = sha256_of(model.file)
     except FileNotFoundError as exc:
         raise damaged(model.name, f"{MODEL_FILE} is missing") from exc
+    except OSError as exc:
+        raise unreadable(model.name, MODEL_FILE, exc) from exc
     if actual != model.sha256:
         raise damaged(model.name, f"{MODEL_FILE} has the hash {actual[:12]}..., {model.sha256[:12]}... was installed")
 
@@ -139,6 +158,14 @@ def sha256_of(path: Path) -> str:
 def damaged(name: str, what: str) -> ModelDamaged:
     """Make the error for a model of whose files one is not as it was installed."""
     return ModelDamaged(f"the model {name} is damaged: {what}", remedy=_remedy(name))
+
+
+def unreadable(name: str, file: str, fault: OSError) -> ModelDamaged:
+    """Make the error for a model of whose files one cannot be read."""
+    what = f"{file} cannot be read: {fault.strerror or type(fault).__name__}"
+    if isinstance(fault, PermissionError):  # to install it again would fail likewise
+        return ModelDamaged(f"the model {name} is damaged: {what}", remedy="Let this user read its folder")
+    return damaged(name, what)
 
 
 def catalogue_path(name: str) -> Path:

@@ -22,7 +22,7 @@ from clara_wf.model.files import write_atomically
 
 SETTINGS = "serving.json"
 #: What the Python backend runs, in the folder of the model's version, and where it lies in the package.
-_CODE = {"model.py": "triton_backend/model.py", "openvino_network.py": "openvino_network.py"}
+CODE = {"model.py": "triton_backend/model.py", "openvino_network.py": "openvino_network.py"}
 
 
 def read_serving(folder: Path) -> Serving:
@@ -37,6 +37,8 @@ def read_serving(folder: Path) -> Serving:
         return _checked(Serving(**json.loads((folder / SETTINGS).read_text(encoding="utf-8"))))
     except FileNotFoundError:
         return Serving()
+    except OSError as exc:
+        raise InputError(f"{folder.name}/{SETTINGS} cannot be read: {exc.strerror}") from exc
     except (ValueError, TypeError) as exc:
         raise InputError(
             f"{folder.name}/{SETTINGS} is broken: {exc}",
@@ -133,7 +135,7 @@ def _files(folder: Path, name: str, description: ModelDescription, sha256: str, 
     files = {}
     if serving.backend == "python":
         package = resources.files("clara_wf.inference")
-        files = {version / target: (package / source).read_bytes() for target, source in _CODE.items()}
+        files = {version / target: (package / source).read_bytes() for target, source in CODE.items()}
     # Last: with it, the model is to be served.
     return files | {folder / CONFIG: text.encode()}
 

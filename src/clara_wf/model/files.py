@@ -98,15 +98,14 @@ def folder_appearing(target: Path) -> Iterator[Path]:
     """Give an empty folder beside `target` that takes its place when the block ends well, forced onto the disk.
 
     A folder that stands there is moved aside first and then removed: for a moment it is missing, but never half there.
-    On an error what was made is removed, and whatever stood at `target` stays.
+    Of a link that stands there, the link alone is removed. On an error what was made is removed, and whatever stood at
+    `target` stays.
 
     Raises
     ------
     OSError
         The parent folder is not there or not writable, or the disk is full.
     """
-    import shutil  # a stage's start need not wait for it
-
     unfinished = target.parent / f"{UNFINISHED}{os.urandom(8).hex()}"
     old = target.parent / f"{unfinished.name}-old"
     unfinished.mkdir()
@@ -115,18 +114,29 @@ def folder_appearing(target: Path) -> Iterator[Path]:
         for path in (*unfinished.rglob("*"), unfinished):
             if not path.is_symlink():
                 fsync(path)
-        if target.exists():
+        if os.path.lexists(target):
             target.rename(old)
         try:
             unfinished.rename(target)
         except OSError:
-            if old.exists():
+            if os.path.lexists(old):
                 old.rename(target)
             raise
         fsync(target.parent)
     finally:
         for leftover in (unfinished, old):
-            shutil.rmtree(leftover, ignore_errors=True)
+            clear_away(leftover)
+
+
+def clear_away(path: Path) -> None:
+    """Remove a folder with all that is in it, a file, or a link but not where it leads; what cannot be stays."""
+    import shutil  # a stage's start need not wait for it
+
+    with contextlib.suppress(OSError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def fsync(path: Path) -> None:

@@ -1,8 +1,9 @@
 """What a test job starts from, made on first use: `<root>/<job id>/<first stage>/input` and `<root>/<job id>/truth`.
 
 Everything is made in a folder beside and moved into place, the input last: an input that is there is complete. A stamp
-beside it says which generator made it and what it looked like; an input without its stamp, or changed since, belongs
-to the user and is never touched.
+beside it says which generator made it and what it looked like. An input without a stamp is the user's own, and one
+that was changed since may be: neither is ever touched. A copy is no change: where only the times differ, the content
+counts.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,14 @@ Progress = Callable[[float, str], None]
 
 _STAGE_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _LOCK = ".test-data.lock"
+
+
+class Origin(Enum):
+    """Whose a job's input is."""
+
+    OURS = "made by us, and as we made it"
+    CHANGED = "made by us, and changed since"
+    FOREIGN = "the user's own"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -135,15 +145,22 @@ def ensure_test_data(
     return job
 
 
+def origin_of(root: Path, job_id: str, first_stage: str) -> Origin:
+    """Say whose a job's input is. It is read only where a file's time is another than when it was made."""
+    stage = root / _checked_job_id(job_id) / first_stage
+    try:
+        stamp = _stamp(stage)
+    except ValueError:
+        return Origin.CHANGED
+    if stamp is None:
+        return Origin.FOREIGN
+    return Origin.OURS if _is_as_made(stage / "input", stamp) else Origin.CHANGED
+
+
 def truth_of(root: Path, job_id: str, first_stage: str) -> Path | None:
     """Return the folder with the truth of a job's input; None where the input is the user's own, or was changed."""
-    job = root / _checked_job_id(job_id)
-    stage = job / first_stage
-    try:
-        stamp = json.loads(_stamp_path(stage).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return None
-    return job / "truth" if stamp.get("files") == _fingerprint(stage / "input") else None
+    ours = origin_of(root, job_id, first_stage) is Origin.OURS
+    return root / _checked_job_id(job_id) / "truth" if ours else None
 
 
 def _checked_job_id(job_id: str) -> str:
@@ -161,10 +178,10 @@ def _is_wanted(stage: Path, made_by: dict[str, Any]) -> bool:
     if not folder.is_dir() or not any(folder.iterdir()):
         return True
     try:
-        stamp = json.loads(_stamp_path(stage).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+        stamp = _stamp(stage)
+    except ValueError:
         return False
-    return bool(stamp.get("made_by") != made_by and stamp.get("files") == _fingerprint(folder))
+    return stamp is not None and stamp.get("made_by") != made_by and _is_as_made(folder, stamp)
 
 
 def _make(folder: Path, wanted: _Wanted, report: Progress) -> None:
@@ -209,7 +226,8 @@ def _place(made: Path, job: Path, stage: Path, made_by: dict[str, Any]) -> None:
         if old.exists():
             old.rename(made / name)
     (made / "truth").rename(job / "truth")
-    stamp = {"made_by": made_by, "files": _fingerprint(made / "input")}
+    files = _fingerprint(made / "input")
+    stamp = {"made_by": made_by, "files": files, "sha256": [_sha256(made / "input" / str(name)) for name, *_ in files]}
     write_atomically(_stamp_path(stage), json.dumps(stamp, indent=1) + "\n")
     (made / "input").rename(stage / "input")
     fsync(stage)
@@ -220,8 +238,46 @@ def _stamp_path(stage: Path) -> Path:
     return stage / "input.stamp.json"
 
 
+def _stamp(stage: Path) -> dict[str, Any] | None:
+    """Return what stands in an input's stamp; None if there is none.
+
+    Raises
+    ------
+    ValueError
+        It is no stamp.
+    """
+    try:
+        content = json.loads(_stamp_path(stage).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    if not isinstance(content, dict):
+        raise ValueError("a stamp is a JSON object")  # noqa: TRY004 - as for one that is no JSON
+    return content
+
+
+def _is_as_made(folder: Path, stamp: dict[str, Any]) -> bool:
+    """Say whether an input is as its stamp says. What has its size and its time is not read, since that takes long."""
+    made, found = stamp.get("files"), _fingerprint(folder)
+    if made == found:
+        return True
+    hashes = stamp.get("sha256")  # a stamp of an earlier version has none
+    if not isinstance(made, list) or not isinstance(hashes, list) or not len(made) == len(hashes) == len(found):
+        return False
+    if any(then[:2] != now[:2] for then, now in zip(made, found, strict=True)):
+        return False
+    return all(
+        then == now or sha256 == _sha256(folder / str(now[0]))
+        for then, now, sha256 in zip(made, found, hashes, strict=True)
+    )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _fingerprint(folder: Path) -> list[list[str | int]]:
-    """Return name, size and time of change of every file: enough to notice a user's hand."""
+    """Return name, size and time of change of every file."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return [[path.relative_to(folder).as_posix(), path.stat().st_size, path.stat().st_mtime_ns] for path in files]
 
