@@ -11,13 +11,12 @@ import pytest
 import yaml
 from onnx import TensorProto, helper, numpy_helper
 from scipy import ndimage
-from tiny_network import described
+from tiny_network import described, install_instead
 
 from clara_wf.imaging.geometry import VolumeGeometry
 from clara_wf.imaging.volume import Volume
 from clara_wf.inference import accumulator
 from clara_wf.inference.description import DescriptionError
-from clara_wf.inference.install import install
 from clara_wf.inference.segment import Segmenter
 from clara_wf.model.errors import InputError
 
@@ -63,7 +62,7 @@ def stepwise(tmp_path):
         for name in ("spacing_mm", "intensity", "threshold"):
             del content[name]
         (folder / "model.yaml").write_text(yaml.safe_dump({**content, **changes}))
-        install("levels", tmp_path / "models", source=folder)
+        install_instead("levels", tmp_path / "models", source=folder)
         return Segmenter(tmp_path / "models", "levels")
 
     return make
