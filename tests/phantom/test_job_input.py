@@ -249,7 +249,7 @@ def test_a_copy_is_no_change(tmp_path, monkeypatch):
 def test_what_has_its_size_and_time_is_not_read(tmp_path, monkeypatch):
     read = []
     job = ensure(tmp_path)
-    monkeypatch.setattr(job_input, "_sha256", lambda path: read.append(path.name))
+    monkeypatch.setattr(job_input, "sha256_of", lambda path: read.append(path.name))
     ensure(tmp_path)
     assert truth_of(tmp_path, JOB, "ai-vnet") is not None
     assert read == []

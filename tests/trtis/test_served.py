@@ -22,10 +22,11 @@ from triton_server import LOCK, free_port, infer, running
 
 from clara_wf.inference.engine import OpenVinoNetwork
 from clara_wf.inference.install import install
-from clara_wf.inference.repository import find_model, sha256_of
+from clara_wf.inference.repository import find_model
 from clara_wf.inference.serving import configure, ensure_served, read_serving
 from clara_wf.inference.triton_config import Backend, Serving
 from clara_wf.model.errors import InputError, UsageError
+from clara_wf.model.files import sha256_of
 from clara_wf.trtis.environment import prepare
 from clara_wf.trtis.rest import ask_json
 from clara_wf.trtis.server import start, stop

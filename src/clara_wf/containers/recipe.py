@@ -15,6 +15,7 @@ from clara_wf.containers.modules import files_of_modules
 from clara_wf.containers.packages import PRUNE, SOURCE, Wanted
 from clara_wf.containers.pruning import read_patterns
 from clara_wf.model.errors import ClaraError, UsageError
+from clara_wf.model.files import sha256_of
 
 #: The label of an image that holds its recipe's digest.
 DIGEST_LABEL = "clara-wf.recipe-digest"
@@ -60,9 +61,9 @@ class Recipe:
             "dockerfile": self.dockerfile,
             "packages": self.packages.digest if self.packages else None,
             "version": clara_wf.__version__,
-            SOURCE_PART: {place: _sha256(file) for place, file in self.source.items()},
+            SOURCE_PART: {place: sha256_of(file) for place, file in self.source.items()},
             # The right to run a file goes with it into the image.
-            "own": {place: [_sha256(file), _is_executable(file)] for place, file in self.own.items()},
+            "own": {place: [sha256_of(file), _is_executable(file)] for place, file in self.own.items()},
         }
         return f"sha256:{hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()}"
 
@@ -162,7 +163,3 @@ def _is_hidden(place: Path) -> bool:
 
 def _is_executable(file: Path) -> bool:
     return bool(file.stat().st_mode & stat.S_IXUSR)
-
-
-def _sha256(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()

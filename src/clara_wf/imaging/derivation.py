@@ -31,6 +31,7 @@ from clara_wf.imaging.source_attributes import UTF8, comparable, declared_charac
 from clara_wf.imaging.source_places import SliceSource, find_sources, is_resampled, tell_sources
 from clara_wf.imaging.volume import Volume
 from clara_wf.model.errors import DicomError, VolumeError
+from clara_wf.model.files import sha256_of
 
 MANUFACTURER = "clara-wf"
 NOT_FOR_CLINICAL_USE = "not for clinical use"
@@ -94,15 +95,13 @@ class WrittenObject:
     @staticmethod
     def of(path: Path, dataset: Dataset) -> WrittenObject:
         """Describe a file from its dataset and its bytes."""
-        with path.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         return WrittenObject(
             path=path,
             sop_class_uid=str(dataset.SOPClassUID),
             sop_instance_uid=str(dataset.SOPInstanceUID),
             series_uid=str(dataset.SeriesInstanceUID),
             size=path.stat().st_size,
-            sha256=sha256,
+            sha256=sha256_of(path),
         )
 
 

@@ -15,8 +15,8 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from clara_wf.inference.repository import sha256_of
 from clara_wf.model.errors import InputError, LackError
+from clara_wf.model.files import sha256_of
 
 REQUIREMENT = "pyliverlesionseg==0.3"
 SHA256 = "ffe1576aefff5922ea8d1cfa2c50864cda97798798559542b9517689fd290cb8"

@@ -34,14 +34,13 @@ from clara_wf.inference.repository import (
     check_name,
     find_model,
     has_receipt,
-    sha256_of,
     unreadable,
     verify,
 )
 from clara_wf.inference.serving import CODE, SETTINGS, write_served
 from clara_wf.inference.weights import read_kernels
 from clara_wf.model.errors import InputError, ModelMissing, UsageError
-from clara_wf.model.files import UNFINISHED, folder_appearing
+from clara_wf.model.files import UNFINISHED, folder_appearing, sha256_of
 
 Progress = Callable[[str], None]
 #: What can be installed by name alone.

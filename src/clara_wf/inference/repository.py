@@ -7,7 +7,6 @@ how to use a model; `installed.json` holds the hash that its file had when it wa
 from __future__ import annotations
 
 import difflib
-import hashlib
 import json
 import re
 import stat
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from clara_wf.inference.description import FILE_NAME, DescriptionError, ModelDescription, load
 from clara_wf.model.errors import LackError, ModelMissing, UsageError
+from clara_wf.model.files import sha256_of
 
 RECEIPT = "installed.json"
 CONFIG = "config.pbtxt"
@@ -147,12 +147,6 @@ def verify(model: InstalledModel) -> None:
         raise unreadable(model.name, MODEL_FILE, exc) from exc
     if actual != model.sha256:
         raise damaged(model.name, f"{MODEL_FILE} has the hash {actual[:12]}..., {model.sha256[:12]}... was installed")
-
-
-def sha256_of(path: Path) -> str:
-    """Return a file's SHA-256 in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def damaged(name: str, what: str) -> ModelDamaged:

@@ -139,6 +139,14 @@ def clear_away(path: Path) -> None:
             path.unlink(missing_ok=True)
 
 
+def sha256_of(path: Path) -> str:
+    """Return a file's SHA-256 in hexadecimal."""
+    import hashlib  # nor for this
+
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def fsync(path: Path) -> None:
     """Force a file or a folder onto the disk."""
     handle = os.open(path, os.O_RDONLY)

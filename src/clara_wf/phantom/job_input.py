@@ -24,7 +24,7 @@ from typing import Any
 from clara_wf.imaging.geometry import VolumeGeometry
 from clara_wf.model.errors import UsageError
 from clara_wf.model.filelock import locked
-from clara_wf.model.files import UNFINISHED, fsync, write_atomically
+from clara_wf.model.files import UNFINISHED, fsync, sha256_of, write_atomically
 from clara_wf.phantom.acquisition import acquisition
 from clara_wf.phantom.dicom_series import write_ct_series
 from clara_wf.phantom.patient import EVERYDAY, Phantom, make_anatomy, make_phantom
@@ -227,7 +227,11 @@ def _place(made: Path, job: Path, stage: Path, made_by: dict[str, Any]) -> None:
             old.rename(made / name)
     (made / "truth").rename(job / "truth")
     files = _fingerprint(made / "input")
-    stamp = {"made_by": made_by, "files": files, "sha256": [_sha256(made / "input" / str(name)) for name, *_ in files]}
+    stamp = {
+        "made_by": made_by,
+        "files": files,
+        "sha256": [sha256_of(made / "input" / str(name)) for name, *_ in files],
+    }
     write_atomically(_stamp_path(stage), json.dumps(stamp, indent=1) + "\n")
     (made / "input").rename(stage / "input")
     fsync(stage)
@@ -266,14 +270,9 @@ def _is_as_made(folder: Path, stamp: dict[str, Any]) -> bool:
     if any(then[:2] != now[:2] for then, now in zip(made, found, strict=True)):
         return False
     return all(
-        then == now or sha256 == _sha256(folder / str(now[0]))
+        then == now or sha256 == sha256_of(folder / str(now[0]))
         for then, now, sha256 in zip(made, found, hashes, strict=True)
     )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _fingerprint(folder: Path) -> list[list[str | int]]:
